@@ -1,0 +1,45 @@
+"""What can go wrong between processes."""
+
+
+class BusError(Exception):
+    """The root of every error of this room."""
+
+
+class MalformedMessage(BusError):
+    """The bytes on a subject are no message of ours at all."""
+
+
+class UnknownMessage(BusError):
+    """A well-formed message whose tag this process does not know: a newer release sent it."""
+
+
+class MessageTooLarge(BusError):
+    """The encoded message is over the limit; its payload belongs in the object store."""
+
+
+class StreamFull(BusError):
+    """The stream refuses more work for now; the caller should come back later."""
+
+
+class PublishFailed(BusError):
+    """No acknowledgement came within the deadline. The message may be stored all the same."""
+
+
+class NoAnswer(BusError):
+    """Nobody answered a question in time, or nobody is there to be asked."""
+
+
+class NotPermitted(BusError):
+    """The server refused the operation for this credential."""
+
+
+class BusUnavailable(BusError):
+    """No connection to the bus could be made."""
+
+
+class ObjectNotFound(BusError):
+    """No object is stored under the key."""
+
+
+class ObjectStoreError(BusError):
+    """The object store did not do what it was asked."""

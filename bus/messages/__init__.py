@@ -1,0 +1,70 @@
+"""Every message, by room of origin, and the union the codec reads."""
+
+from bus.messages.access import AccessRevoked
+from bus.messages.embedding import (
+    EmbeddingRefused,
+    EmbedJob,
+    EmbedNow,
+    Input,
+    ItemError,
+    ItemsEmbedded,
+    JobAttemptFailed,
+    JobSpec,
+    ObjectInput,
+    TextInput,
+    VectorsComputed,
+)
+from bus.messages.jobs import (
+    ClaimJob,
+    HeartbeatAnswered,
+    HeartbeatJob,
+    JobClaimed,
+    JobClaimRefused,
+    JobNudged,
+)
+from bus.messages.registry import AnnouncePipelines, HostedPipeline, Modality, PipelinesAnnounced
+
+#: A new message is added here, in tests/bus/recorded and in CONTRIBUTING's list; none is ever removed.
+AnyMessage = (
+    AccessRevoked
+    | EmbeddingRefused
+    | EmbedJob
+    | EmbedNow
+    | ItemsEmbedded
+    | JobAttemptFailed
+    | VectorsComputed
+    | ClaimJob
+    | HeartbeatAnswered
+    | HeartbeatJob
+    | JobClaimed
+    | JobClaimRefused
+    | JobNudged
+    | AnnouncePipelines
+    | PipelinesAnnounced
+)
+
+__all__ = [
+    "AccessRevoked",
+    "AnnouncePipelines",
+    "AnyMessage",
+    "ClaimJob",
+    "EmbedJob",
+    "EmbedNow",
+    "EmbeddingRefused",
+    "HeartbeatAnswered",
+    "HeartbeatJob",
+    "HostedPipeline",
+    "Input",
+    "ItemError",
+    "ItemsEmbedded",
+    "JobAttemptFailed",
+    "JobClaimRefused",
+    "JobClaimed",
+    "JobNudged",
+    "JobSpec",
+    "Modality",
+    "ObjectInput",
+    "PipelinesAnnounced",
+    "TextInput",
+    "VectorsComputed",
+]
