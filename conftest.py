@@ -1,0 +1,7 @@
+"""Fixtures shared by all tests; each lives in the file that knows its subject."""
+
+pytest_plugins = [
+    "tests.support.bus",
+    "tests.support.database",
+    "tests.support.objects",
+]

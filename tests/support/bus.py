@@ -1,0 +1,1 @@
+"""Fixtures: a real nats-server, and both buses behind one port."""

@@ -1,0 +1,1 @@
+"""Fixtures: a real PostgreSQL, and an empty migrated database for each test."""

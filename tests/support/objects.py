@@ -1,0 +1,1 @@
+"""Fixtures: an object store in a temporary folder."""
