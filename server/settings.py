@@ -28,6 +28,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_threads: int = 2
     password_queue: int = 16
     cache_entries: int = 20_000
-    otlp_endpoint: str | None = None
     log_level: str = "INFO"
     nats_credentials: Path | None = None
