@@ -7,6 +7,7 @@ from bus.envelope import Message
 
 Handler = Callable[[Message], Awaitable[None]]
 Responder = Callable[[Message], Awaitable[Message]]
+Reconnected = Callable[[], Awaitable[None]]
 
 
 class Subscription(Protocol):
@@ -99,6 +100,13 @@ class Bus(Protocol):
 
     def puller(self, consumer: str) -> Puller:
         """Bind to a durable consumer of the topology by name."""
+
+    def on_reconnect(self, callback: Reconnected) -> None:
+        """Call back each time the connection was lost and is there again.
+
+        Messages that were told meanwhile did not arrive here, and streams in memory may be empty: who
+        waits for an answer asks again. Subscriptions and pullers need no help; they go on by themselves.
+        """
 
     async def is_connected(self) -> bool:
         """Whether a round trip to the bus works now."""

@@ -3,7 +3,9 @@
 The faces map them; nothing here knows HTTP.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 
 class ErrorCode(StrEnum):
@@ -119,3 +121,13 @@ class TimedOut(ServiceError):
     """The deadline passed."""
 
     code = ErrorCode.TIMEOUT
+
+
+_BY_CODE: Final[Mapping[str, type[ServiceError]]] = {
+    kind.code: kind for kind in ServiceError.__subclasses__()
+}
+
+
+def refusal(code: str, message: str, *, path: tuple[str, ...] = ()) -> ServiceError:
+    """Make the error of a code that came over the bus; one that has no class here is INTERNAL."""
+    return _BY_CODE.get(code, ServiceError)(message, path=path)

@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_idle_s: float = 7 * 24 * 3600.0
     password_threads: int = 2
     password_queue: int = 16
-    cache_entries: int = 20_000
+    #: Memory for computed vectors in each replica; 0 keeps none.
+    cache_bytes: int = 64 * 1024 * 1024
     log_level: str = "INFO"
     nats_credentials: Path | None = None
