@@ -1,33 +1,62 @@
 """Settings of the server process, read once from the environment."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Annotated
 
-import msgspec
+from msgspec import Meta
+
+from bus.settings import Count, Port, ProcessSettings, Seconds, load
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(ProcessSettings, frozen=True, kw_only=True):
     """Everything an operator may set. Sizes in bytes, durations in seconds."""
 
-    database_url: str
-    nats_url: str
-    object_store_url: str
-    host: str = "127.0.0.1"
-    port: int = 8000
-    #: Host header values that are served; DNS rebinding ends here.
-    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
-    #: Secure cookies with the __Host- prefix; off only on loopback HTTP.
-    secure_cookies: bool = False
-    embed_timeout_s: float = 30.0
-    max_inputs: int = 2048
-    max_text_bytes: int = 100_000
-    max_job_inputs: int = 100_000
-    max_upload_bytes: int = 32 * 1024 * 1024
-    max_body_bytes: int = 8 * 1024 * 1024
-    session_lifetime_s: float = 30 * 24 * 3600.0
-    session_idle_s: float = 7 * 24 * 3600.0
-    password_threads: int = 2
-    password_queue: int = 16
-    #: Memory for computed vectors in each replica; 0 keeps none.
-    cache_bytes: int = 64 * 1024 * 1024
-    log_level: str = "INFO"
-    nats_credentials: Path | None = None
+    database_url: Annotated[
+        str,
+        Meta(
+            pattern="^postgres(ql)?://.",
+            examples=["postgresql://user:password@host/name"],
+            description="Address of the PostgreSQL database.",
+        ),
+    ]
+    host: Annotated[str, Meta(description="Address to listen on; `up` only takes loopback.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port to listen on.")] = 8000
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Host header values that are served; DNS rebinding ends here."),
+    ] = ("127.0.0.1", "localhost", "[::1]")
+    secure_cookies: Annotated[
+        bool, Meta(description="Secure cookies with the `__Host-` prefix; off only on loopback HTTP.")
+    ] = False
+    embed_timeout_s: Annotated[
+        Seconds, Meta(description="How long an `embed` call may wait for its vectors, in seconds.")
+    ] = 30.0
+    max_inputs: Annotated[Count, Meta(description="Inputs in one `embed` call.")] = 2048
+    max_text_bytes: Annotated[Count, Meta(description="Bytes (UTF-8) of one text.")] = 100_000
+    max_job_inputs: Annotated[Count, Meta(description="Inputs in one embedding job.")] = 100_000
+    max_upload_bytes: Annotated[Count, Meta(description="Bytes of one uploaded file.")] = 32 * 1024 * 1024
+    max_body_bytes: Annotated[Count, Meta(description="Bytes of one request body that is no upload.")] = (
+        8 * 1024 * 1024
+    )
+    session_lifetime_s: Annotated[
+        Seconds, Meta(description="A session ends this long after log-in, in seconds.")
+    ] = 30 * 24 * 3600.0
+    session_idle_s: Annotated[
+        Seconds, Meta(description="A session ends when unused for this long, in seconds.")
+    ] = 7 * 24 * 3600.0
+    password_threads: Annotated[Count, Meta(description="Passwords that are hashed at the same time.")] = 2
+    password_queue: Annotated[
+        Count, Meta(description="Passwords that may wait to be hashed; more are answered BUSY.")
+    ] = 16
+    cache_bytes: Annotated[
+        int, Meta(ge=0, description="Bytes of vectors the server remembers; 0 turns the cache off.")
+    ] = 64 * 1024 * 1024
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the server's settings.
+
+    Raises:
+        SettingsError: a variable is missing or can't be used.
+    """
+    return load(Settings, environ)
