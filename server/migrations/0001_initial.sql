@@ -130,6 +130,7 @@ CREATE TABLE outbox (
     sent_at timestamptz
 );
 CREATE INDEX outbox_unsent_idx ON outbox (id) WHERE sent_at IS NULL;
+CREATE INDEX outbox_job_id_idx ON outbox (job_id);
 
 CREATE TABLE usage_hours (
     user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
