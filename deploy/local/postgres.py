@@ -152,9 +152,7 @@ def running(postgres: LocalPostgres, *, timeout_s: float = 30.0) -> Iterator[int
                 process.kill()
 
 
-def _wait_until_ready(
-    postgres: LocalPostgres, process: subprocess.Popen[bytes], *, timeout_s: float
-) -> None:
+def _wait_until_ready(postgres: LocalPostgres, process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not postgres.is_ready(process.pid):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -318,4 +316,3 @@ def _find_servers(data: Path) -> list[int]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
-
