@@ -70,7 +70,11 @@ class _Engine(PostgresEngine):
             rows: list[asyncpg.Record] = await connection.fetch(query, *(args or ()))
             return rows
 
-    async def _run_in_new_connection(self, query: str, args: Sequence[Any] | None = None) -> None:
+    async def _run_in_new_connection(
+        self,
+        query: str,  # noqa: ARG002 - Piccolo's signature
+        args: Sequence[Any] | None = None,  # noqa: ARG002 - Piccolo's signature
+    ) -> None:
         # What Piccolo falls back to without a pool: the database was closed.
         raise DatabaseUnavailable
 
