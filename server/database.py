@@ -12,7 +12,7 @@ from piccolo.querystring import QueryString
 from server.errors import Busy
 from server.migrations.runner import migrate
 
-__all__ = ["Database", "DatabaseError", "DatabaseUnavailable", "UniqueViolated", "migrate"]
+__all__ = ["Database", "DatabaseError", "DatabaseUnavailable", "LazyEngine", "UniqueViolated", "migrate"]
 
 #: A statement that takes longer has lost its caller.
 _COMMAND_TIMEOUT_S = 30.0
@@ -56,14 +56,18 @@ class _Transaction(PostgresTransaction):
         return self.is_open
 
 
-class _Engine(PostgresEngine):
-    """Piccolo's engine, without a connection made by its constructor and with a bounded wait for one."""
+class LazyEngine(PostgresEngine):
+    """Piccolo's engine, without the connection that its constructor makes."""
 
     async def check_version(self) -> None:
         """Leave it to the first query."""
 
     async def prep_database(self) -> None:
         """Need no extension."""
+
+
+class _PooledEngine(LazyEngine):
+    """An engine that waits a bounded time for a connection of its pool, and has none without a pool."""
 
     async def _run_in_pool(self, query: str, args: Sequence[Any] | None = None) -> list[asyncpg.Record]:
         async with self.acquire() as connection:
@@ -99,7 +103,7 @@ class Database:
     doubled.
     """
 
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: _PooledEngine) -> None:
         self._engine = engine
 
     @classmethod
@@ -114,7 +118,7 @@ class Database:
         Raises:
             DatabaseUnavailable: no connection could be made.
         """
-        engine = _Engine(config={"dsn": url, "database": urlsplit(url).path.lstrip("/") or None})
+        engine = _PooledEngine(config={"dsn": url, "database": urlsplit(url).path.lstrip("/") or None})
         with _typed_errors():
             await engine.start_connection_pool(
                 min_size=min_size,
