@@ -11,6 +11,7 @@ item; a list that is one value reaches the operator as it is, so that a model se
 
 import contextvars
 import importlib
+import logging
 import os
 import stat
 import sys
@@ -141,6 +142,8 @@ class TowheeDoor:
         with refusing_installs():
             towhee = importlib.import_module("towhee")
             _disarm()
+        # At INFO it writes a line for each node of each call.
+        logging.getLogger("towhee").setLevel(logging.WARNING)
         return cls(towhee)
 
     def register(self, name: str, call: Callable[[Any], object], *, namespace: str = NAMESPACE) -> None:

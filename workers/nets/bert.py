@@ -53,14 +53,15 @@ class BertLayer(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """Token ids to one vector a token."""
+    """Token ids to one vector a token. The tables of embeddings are left for `bert_from_weights` to fill."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.words = nn.Embedding(config.vocab_size, width)
-        self.positions = nn.Embedding(config.max_position_embeddings, width)
-        self.types = nn.Embedding(config.type_vocab_size, width)
+        # Plain tables: nn.Embedding draws random numbers for them, which takes longer than loading the weights.
+        self.words = nn.Parameter(torch.empty(config.vocab_size, width))
+        self.positions = nn.Parameter(torch.empty(config.max_position_embeddings, width))
+        self.types = nn.Parameter(torch.empty(config.type_vocab_size, width))
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
@@ -71,7 +72,8 @@ class BertEncoder(nn.Module):
             ids_BL: token ids, int64, padded at the end with any id.
             mask_BL: True where there is a token; None when nothing is padded.
         """
-        summed = self.words(ids_BL) + self.positions.weight[: ids_BL.shape[1]] + self.types.weight[0]
+        words_BLD = functional.embedding(ids_BL, self.words)
+        summed = words_BLD + self.positions[: ids_BL.shape[1]] + self.types[0]
         x_BLD: Tensor = self.norm(summed)
         mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :]
         for layer in self.layers:
@@ -96,9 +98,9 @@ def bert_from_weights(config: BertConfig, weights: Mapping[str, Tensor]) -> Bert
 
 def _renamed(config: BertConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ours = {
-        "words.weight": weights["embeddings.word_embeddings.weight"],
-        "positions.weight": weights["embeddings.position_embeddings.weight"],
-        "types.weight": weights["embeddings.token_type_embeddings.weight"],
+        "words": weights["embeddings.word_embeddings.weight"],
+        "positions": weights["embeddings.position_embeddings.weight"],
+        "types": weights["embeddings.token_type_embeddings.weight"],
     }
     for part in ("weight", "bias"):
         ours[f"norm.{part}"] = weights[f"embeddings.LayerNorm.{part}"]

