@@ -58,7 +58,7 @@ class BertEncoder(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        # Plain tables: nn.Embedding draws random numbers for them, which takes longer than loading the weights.
+        # Plain tables: nn.Embedding would draw random numbers for them, which takes longer than loading.
         self.words = nn.Parameter(torch.empty(config.vocab_size, width))
         self.positions = nn.Parameter(torch.empty(config.max_position_embeddings, width))
         self.types = nn.Parameter(torch.empty(config.type_vocab_size, width))
