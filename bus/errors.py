@@ -43,3 +43,7 @@ class ObjectNotFound(BusError):
 
 class ObjectStoreError(BusError):
     """The object store did not do what it was asked."""
+
+
+class ObjectTooLarge(BusError):
+    """More bytes came than the caller allows; nothing was kept."""

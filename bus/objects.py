@@ -1,0 +1,192 @@
+"""Bytes by key: a folder on a laptop, S3 on a cluster, one library for both (obstore)."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import msgspec
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from bus.errors import ObjectNotFound, ObjectStoreError, ObjectTooLarge
+
+#: Parts of a multipart upload, and of a streamed download.
+_CHUNK_BYTES = 1024 * 1024
+
+#: Keys are made by us, never by a client; this keeps it so.
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Where content was put. The same content always gets the same key."""
+
+    key: str
+    sha256: str
+    byte_size: int
+
+
+class ObjectStore:
+    """Every method raises ObjectStoreError when the store does not do what it is asked."""
+
+    def __init__(self, store: LocalStore | S3Store) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open ``file:///folder`` or ``s3://bucket/prefix``.
+
+        A folder is created, private to its owner. S3 takes its credentials, region and endpoint from the
+        usual ``AWS_*`` environment variables.
+
+        Raises:
+            ObjectStoreError: the URL is of another kind, or the folder can't be made.
+        """
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            folder = Path(unquote(parts.path))
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return cls(LocalStore(folder))
+            except (OSError, BaseError) as error:
+                raise ObjectStoreError(f"the folder {folder} can't be used: {error}") from error
+        if parts.scheme == "s3":
+            try:
+                return cls(S3Store.from_url(url))
+            except BaseError as error:
+                raise ObjectStoreError(f"{url} can't be used: {error}") from error
+        raise ObjectStoreError(f"an object store is file:///folder or s3://bucket/prefix, not {url}")
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write an object whole; a reader sees all of it or nothing."""
+        try:
+            await obstore.put_async(self._store, _checked(key), data, use_multipart=False)
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"{key} can't be written") from error
+
+    async def put_stream(self, chunks: AsyncIterator[bytes], *, max_bytes: int) -> StoredObject:
+        """Write content under a key made of its digest: first under a temporary key, then renamed.
+
+        Raises:
+            ObjectTooLarge: more than ``max_bytes`` came; nothing is kept.
+        """
+        intake = _Intake(chunks, max_bytes)
+        temporary_key = f"incoming/{uuid4().hex}"
+        try:
+            await obstore.put_async(self._store, temporary_key, intake.read(), chunk_size=_CHUNK_BYTES)
+            stored = intake.as_object()
+            await obstore.rename_async(self._store, temporary_key, stored.key)
+        except BaseException as error:
+            # Whatever ended it, a cancelled upload included, the temporary object must not stay.
+            with suppress(BaseError, OSError):
+                await obstore.delete_async(self._store, temporary_key)
+            if intake.error is not None:
+                raise intake.error from error
+            if isinstance(error, BaseError | OSError):
+                raise ObjectStoreError("the upload can't be written") from error
+            raise
+        return stored
+
+    async def get(self, key: str) -> bytes:
+        """Read an object whole.
+
+        Raises:
+            ObjectNotFound: nothing is stored under the key.
+        """
+        try:
+            result = await obstore.get_async(self._store, _checked(key))
+            return bytes(await result.bytes_async())
+        except FileNotFoundError as error:
+            raise ObjectNotFound(key) from error
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"{key} can't be read") from error
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """Read an object by chunks of at most a megabyte or so.
+
+        Raises:
+            ObjectNotFound: nothing is stored under the key.
+        """
+        try:
+            result = await obstore.get_async(self._store, _checked(key))
+            async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+        except FileNotFoundError as error:
+            raise ObjectNotFound(key) from error
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"{key} can't be read") from error
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        try:
+            await obstore.delete_async(self._store, _checked(key))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"{key} can't be deleted") from error
+
+    async def exists(self, key: str) -> bool:
+        """Whether anything is stored under the key."""
+        try:
+            await obstore.head_async(self._store, _checked(key))
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"{key} can't be looked up") from error
+        return True
+
+    async def check(self) -> None:
+        """Write, read and delete a small object.
+
+        Raises:
+            ObjectStoreError: one of them failed.
+        """
+        key = f"checks/{uuid4().hex}"
+        await self.put(key, b"ok")
+        try:
+            answer = await self.get(key)
+        finally:
+            await self.delete(key)
+        if answer != b"ok":
+            raise ObjectStoreError("the object store answered with other bytes than were written")
+
+
+class _Intake:
+    """Counts and hashes content on its way in. An error on the way is kept: obstore wraps what it sees."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], max_bytes: int) -> None:
+        self._chunks = chunks
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+        self._byte_size = 0
+        self.error: BaseException | None = None
+
+    async def read(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                self._take(chunk)
+                yield chunk
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _take(self, chunk: bytes) -> None:
+        self._byte_size += len(chunk)
+        if self._byte_size > self._max_bytes:
+            raise ObjectTooLarge(f"more than {self._max_bytes} bytes")
+        self._hash.update(chunk)
+
+    def as_object(self) -> StoredObject:
+        sha256 = self._hash.hexdigest()
+        return StoredObject(key=f"blobs/{sha256[:2]}/{sha256}", sha256=sha256, byte_size=self._byte_size)
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ObjectStoreError(f"{key!r} is no object key")
+    return key
