@@ -1,0 +1,85 @@
+"""From a token to the one who carries it."""
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from server.auth import api_keys, sessions
+from server.auth.activity import Activity
+from server.auth.principal import CredentialKind, Principal, Scope
+from server.auth.tokens import TokenKind, digest_of, kind_of
+from server.database import Database
+from server.errors import Unauthenticated
+
+_REFUSED = "The credential is unknown, expired or revoked."
+
+
+class Authenticator:
+    """Asks the database at each request, so that what was revoked is refused at once everywhere."""
+
+    def __init__(self, db: Database, activity: Activity, *, session_idle_s: float) -> None:
+        self._db = db
+        self._activity = activity
+        self._session_idle_s = session_idle_s
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return who carries the token, a session's or an API key's, and note that it was used.
+
+        Raises:
+            Unauthenticated: it is malformed (the database is not asked), unknown, expired or revoked.
+        """
+        if kind_of(token) is TokenKind.SESSION:
+            principal = await self._find_by_session(digest_of(token))
+        else:
+            principal = await self._find_by_api_key(digest_of(token))
+        if principal is None:
+            raise Unauthenticated(_REFUSED)
+        self._activity.note(principal)
+        return principal
+
+    async def verify(self, principal: Principal) -> None:
+        """Pass if the principal's credential still holds.
+
+        Raises:
+            Unauthenticated: it has ended since.
+        """
+        if principal.credential_id not in await self.find_live([principal]):
+            raise Unauthenticated(_REFUSED)
+
+    async def find_live(self, principals: Collection[Principal]) -> set[UUID]:
+        """Return the ids of those credentials that still hold, with one question for all."""
+        ids: dict[CredentialKind, list[UUID]] = {kind: [] for kind in CredentialKind}
+        for principal in principals:
+            ids[principal.kind].append(principal.credential_id)
+        rows = await self._db.fetch(
+            f"SELECT id FROM sessions WHERE id = ANY({{}}::uuid[]) AND {sessions.IS_LIVE} "  # noqa: S608 - constants
+            f"UNION ALL SELECT id FROM api_keys WHERE id = ANY({{}}::uuid[]) AND {api_keys.IS_LIVE}",
+            ids[CredentialKind.SESSION],
+            self._session_idle_s,
+            ids[CredentialKind.API_KEY],
+        )
+        return {row["id"] for row in rows}
+
+    async def _find_by_session(self, digest: bytes) -> Principal | None:
+        row = await self._db.fetch_one(
+            f"SELECT id, user_id FROM sessions WHERE token_digest = {{}} AND {sessions.IS_LIVE}",  # noqa: S608 - constants
+            digest,
+            self._session_idle_s,
+        )
+        return None if row is None else _principal(row, CredentialKind.SESSION, list(Scope))
+
+    async def _find_by_api_key(self, digest: bytes) -> Principal | None:
+        row = await self._db.fetch_one(
+            f"SELECT id, user_id, scopes FROM api_keys WHERE secret_digest = {{}} AND {api_keys.IS_LIVE}",  # noqa: S608 - constants
+            digest,
+        )
+        return None if row is None else _principal(row, CredentialKind.API_KEY, row["scopes"])
+
+
+def _principal(row: dict[str, Any], kind: CredentialKind, scopes: Collection[str]) -> Principal:
+    return Principal(
+        user_id=row["user_id"],
+        credential_id=row["id"],
+        kind=kind,
+        scopes=frozenset(Scope(scope) for scope in scopes),
+    )
