@@ -70,6 +70,9 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     nats_credentials: Annotated[
         Path | None, Meta(description="File with the credential for NATS, where the address has none.")
     ] = None
+    drain_s: Annotated[
+        Seconds, Meta(description="How long work in hand may still take when asked to stop, in seconds.")
+    ] = 30.0
     log_level: Annotated[LogLevel, Meta(description="What is worth a line in the log.")] = "INFO"
 
 
