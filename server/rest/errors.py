@@ -11,6 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
+from server.disconnects import ClientGone
 from server.errors import ErrorCode, InvalidInput, ServiceError
 
 _logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ STATUS: Mapping[ErrorCode, int] = {
     ErrorCode.PIPELINE_UNAVAILABLE: 503,
     ErrorCode.TIMEOUT: 504,
 }
+#: The client hung up; no registered status says so, and this one is widely used.
+CLIENT_CLOSED_REQUEST = 499
 #: Trying again helps with these; after a second where nobody knows better.
 _RETRYABLE = frozenset({429, 503})
 _DEFAULT_RETRY_AFTER_S = 1.0
@@ -68,6 +71,7 @@ def exception_handlers() -> ExceptionHandlersMap:
     """Return the handlers of the whole application."""
     return {
         ServiceError: _on_service_error,
+        ClientGone: _on_client_gone,
         ValidationException: _on_validation_error,
         HTTPException: _on_http_error,
         Exception: _on_bug,
@@ -114,6 +118,11 @@ def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Res
     refusal = ServiceError(error.detail)
     refusal.code = _CODE_OF_STATUS.get(error.status_code, ErrorCode.INVALID_INPUT)
     return _respond(request, refusal, status=error.status_code, headers=dict(error.headers or {}))
+
+
+def _on_client_gone(_request: Request[Any, Any, Any], _error: ClientGone) -> Response[None]:
+    # Nobody reads it; the status is for the metrics.
+    return Response(None, status_code=CLIENT_CLOSED_REQUEST)
 
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Body]:

@@ -1,0 +1,53 @@
+"""How OpenAPI describes bodies that a handler reads by itself."""
+
+from typing import Any
+
+import msgspec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+
+
+def json_body(body_type: type[msgspec.Struct]) -> type[Operation]:
+    """Describe a JSON body, for handlers that decode the bytes themselves."""
+    content = {"application/json": OpenAPIMediaType(schema=_schema(body_type))}
+    return _operation(RequestBody(content=content, required=True))
+
+
+def file_form(field: str) -> type[Operation]:
+    """Describe a multipart form with one file."""
+    schema = Schema(
+        type=OpenAPIType.OBJECT,
+        properties={field: Schema(type=OpenAPIType.STRING, content_media_type="application/octet-stream")},
+        required=[field],
+    )
+    content = {"multipart/form-data": OpenAPIMediaType(schema=schema)}
+    return _operation(RequestBody(content=content, required=True))
+
+
+def _operation(body: RequestBody) -> type[Operation]:
+    class WithBody(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = body
+
+    return WithBody
+
+
+def _schema(body_type: type[msgspec.Struct]) -> Schema:
+    """Turn msgspec's JSON schema of a flat struct into Litestar's object for the same."""
+    _, components = msgspec.json.schema_components([body_type])
+    return _convert(components[body_type.__name__])
+
+
+def _convert(schema: dict[str, Any]) -> Schema:
+    return Schema(
+        type=schema.get("type"),
+        title=schema.get("title"),
+        description=schema.get("description"),
+        default=schema.get("default"),
+        enum=schema.get("enum"),
+        items=_convert(schema["items"]) if isinstance(schema.get("items"), dict) else None,
+        any_of=[_convert(one) for one in schema["anyOf"]] if "anyOf" in schema else None,
+        properties={name: _convert(one) for name, one in schema["properties"].items()}
+        if "properties" in schema
+        else None,
+        required=schema.get("required"),
+    )
