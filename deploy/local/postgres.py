@@ -1,15 +1,15 @@
 """PostgreSQL 18 out of a wheel, as a direct child: a real server for one machine and for the tests."""
 
+import asyncio
 import os
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import psutil
 
+from deploy.local.child import Child, ChildOptions, start_child
+from deploy.local.nats import find_free_port
 from deploy.local.privileges import Identity, find_identity, launcher
 
 #: Fast shutdown: disconnect everybody, write a checkpoint, leave.
@@ -122,43 +124,30 @@ def prepare(folder: Path, *, durable: bool = True, wait_s: float = 10.0) -> Loca
     )
 
 
-@contextmanager
-def running(postgres: LocalPostgres, *, timeout_s: float = 30.0) -> Iterator[int]:
-    """Run the server for the length of the block and yield its process id.
+@asynccontextmanager
+async def running(postgres: LocalPostgres, *, timeout_s: float = 30.0) -> AsyncIterator[int]:
+    """Run the server for the length of the block and yield its process id. Main thread only.
 
     Raises:
         PostgresFailed: it ended, or was not ready within ``timeout_s``.
     """
-    log_path = postgres.folder / "log"
-    with (
-        log_path.open("ab") as log,
-        subprocess.Popen(
-            postgres.command,
-            cwd="/",
-            env=postgres.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        ) as process,
-    ):
-        try:
-            _wait_until_ready(postgres, process, timeout_s=timeout_s)
-            yield process.pid
-        finally:
-            process.send_signal(STOP_SIGNAL)
-            try:
-                process.wait(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with (postgres.folder / "log").open("ab") as log:
+        options = ChildOptions(death_signal=STOP_SIGNAL, output=log.fileno())
+        child = await start_child(postgres.command, env=postgres.environment, cwd=Path("/"), options=options)
+    try:
+        await _wait_until_ready(postgres, child, timeout_s=timeout_s)
+        yield child.pid
+    finally:
+        await child.stop(timeout_s, stop_signal=STOP_SIGNAL)
 
 
-def _wait_until_ready(postgres: LocalPostgres, process: subprocess.Popen[bytes], *, timeout_s: float) -> None:
+async def _wait_until_ready(postgres: LocalPostgres, child: Child, *, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while not postgres.is_ready(process.pid):
-        if process.poll() is not None or time.monotonic() > deadline:
+    while not postgres.is_ready(child.pid):
+        if child.returncode is not None or time.monotonic() > deadline:
             said = (postgres.folder / "log").read_text(encoding="utf-8", errors="replace")
             raise PostgresFailed(f"PostgreSQL did not start: {said[-2000:].strip()}")
-        time.sleep(_POLL_S)
+        await asyncio.sleep(_POLL_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +219,7 @@ class _Setup:
             listen = {"listen_addresses": "", "unix_socket_directories": f'"{self.sockets}"'}
             return f"/{{}}?host={where}", {**listen, "port": "5432"}
         # The folder's path is too long for a socket: loopback, under the same password.
-        port = _free_port()
+        port = find_free_port()
         listen = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(port)}
         return f"127.0.0.1:{port}/{{}}", listen
 
@@ -280,13 +269,6 @@ def _clean_environment() -> dict[str, str]:
     # PGDATA, PGHOST and their like would speak into our command line.
     kept = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
     return {"LC_ALL": "C", **{name: os.environ[name] for name in kept if name in os.environ}}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _release_stale_pid_file(data: Path, *, wait_s: float) -> None:

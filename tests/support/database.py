@@ -1,12 +1,12 @@
 """Fixtures: a real PostgreSQL, and an empty migrated database for each test."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from deploy.local.postgres import ROLE, LocalPostgres, prepare, running
 from server.database import Database, migrate
@@ -14,23 +14,19 @@ from server.database import Database, migrate
 _TEMPLATE = "template_migrated"
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalPostgres]:
     """A running server that forgets everything in a crash, which makes it fast."""
     server = prepare(Path(tmp_path_factory.mktemp("pg")), durable=False)
-    with running(server):
+    async with running(server):
         yield server
 
 
-@pytest.fixture(scope="session")
-def database_template(postgres: LocalPostgres) -> str:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def database_template(postgres: LocalPostgres) -> str:
     """The name of a migrated database that is cloned for each test."""
-
-    async def create() -> None:
-        await _as_admin(postgres, f"CREATE DATABASE {_TEMPLATE} OWNER {ROLE}")
-        await migrate(_url_of(postgres, _TEMPLATE))
-
-    asyncio.run(create())
+    await _as_admin(postgres, f"CREATE DATABASE {_TEMPLATE} OWNER {ROLE}")
+    await migrate(_url_of(postgres, _TEMPLATE))
     return _TEMPLATE
 
 
