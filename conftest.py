@@ -4,4 +4,5 @@ pytest_plugins = [
     "tests.support.bus",
     "tests.support.database",
     "tests.support.objects",
+    "tests.support.models",
 ]

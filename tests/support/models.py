@@ -1,0 +1,71 @@
+"""Fixtures: the real models, loaded once a session, and the pictures and texts to try them on."""
+
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import torch
+
+from workers.embed.engine import Engine, EngineSettings
+from workers.embed.hosting import Pipeline
+from workers.embed.pipelines.loading import Loader
+from workers.embed.pipelines.table import PIPELINES
+from workers.towhee_door import TowheeDoor
+
+MAX_PIXELS = 40_000_000
+StartEngine = Callable[[Mapping[str, Pipeline], EngineSettings], Engine]
+
+
+@pytest.fixture(scope="session")
+def door(tmp_path_factory: pytest.TempPathFactory) -> TowheeDoor:
+    """Towhee, disarmed."""
+    torch.set_num_threads(1)
+    return TowheeDoor.open(tmp_path_factory.mktemp("towhee"))
+
+
+@pytest.fixture(scope="session")
+def pipelines(door: TowheeDoor) -> dict[str, Pipeline]:
+    """Every hosted pipeline, with its real model."""
+    return Loader(door, max_pixels=MAX_PIXELS).load(PIPELINES)
+
+
+@pytest.fixture
+async def start_engine() -> AsyncIterator[StartEngine]:
+    """Start engines that are closed when the test ends."""
+    async with AsyncExitStack() as stack:
+
+        def start(pipelines: Mapping[str, Pipeline], settings: EngineSettings) -> Engine:
+            engine = Engine(pipelines, settings)
+            stack.push_async_callback(engine.close)
+            return engine
+
+        yield start
+
+
+@pytest.fixture
+async def engine(start_engine: StartEngine, pipelines: dict[str, Pipeline]) -> Engine:
+    """An engine around the real pipelines."""
+    return start_engine(pipelines, EngineSettings())
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """Photos by what they show, out of the development packages that bring them."""
+    gradio = _folder_of("gradio") / "media_assets" / "images"
+    skimage = _folder_of("skimage") / "data"
+    return {
+        "lion": gradio / "lion.jpg",
+        "cheetah": gradio / "cheetah.jpg",
+        "tower": gradio / "tower.jpg",
+        "rocket": skimage / "rocket.jpg",
+        "coffee": skimage / "coffee.png",
+    }
+
+
+def _folder_of(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
