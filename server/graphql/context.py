@@ -1,0 +1,93 @@
+"""What a resolver may use: the services, who asks, and what the answer is given beside its data."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import strawberry
+from litestar.datastructures import Cookie
+
+from server.auth.accounts import Accounts
+from server.auth.api_keys import ApiKeys
+from server.auth.authenticator import Authenticator
+from server.auth.cookies import no_session_cookie, session_cookie
+from server.auth.principal import Principal
+from server.auth.sessions import LogIn, Sessions
+from server.auth.sockets import SocketRegistry
+from server.embedding_jobs import EmbeddingJobs
+from server.embeddings import Embeddings
+from server.errors import ErrorCode, ServiceError
+from server.events import JobHistory
+from server.pipelines import Pipelines
+from server.records import Client
+from server.selection import Selector
+from server.uploads import Uploads
+from server.usage import UsageMeter
+
+if TYPE_CHECKING:
+    from server.graphql.loaders import Loaders
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """The services behind the schema."""
+
+    accounts: Accounts
+    sessions: Sessions
+    api_keys: ApiKeys
+    uploads: Uploads
+    pipelines: Pipelines
+    selector: Selector
+    embeddings: Embeddings
+    usage: UsageMeter
+    embedding_jobs: EmbeddingJobs
+    job_history: JobHistory
+    authenticator: Authenticator
+    sockets: SocketRegistry
+
+
+class QueryLimitReached(ServiceError):
+    """An operation asked for more than one answer may hold."""
+
+    code = ErrorCode.QUERY_LIMIT
+
+
+class Context(msgspec.Struct, kw_only=True, eq=False):
+    """One operation's surroundings.
+
+    Attributes:
+        principal: None for somebody who has not signed in.
+        refusal: why the credential that came with the request is none, if there was one.
+        cookies: to be set with the answer, where the transport can.
+        nodes_left: how many more nodes the answer may hold.
+    """
+
+    services: Services
+    principal: Principal | None
+    refusal: ServiceError | None = None
+    client: Client
+    loaders: "Loaders"
+    nodes_left: int
+    secure_cookies: bool = False
+    cookies: list[Cookie] = msgspec.field(default_factory=list)
+
+    def spend(self, nodes: int) -> None:
+        """Count nodes of the answer before they are made.
+
+        Raises:
+            QueryLimitReached: there are too many of them in one operation.
+        """
+        self.nodes_left -= nodes
+        if self.nodes_left < 0:
+            raise QueryLimitReached("One operation can't be answered with so many nodes.")
+
+    def begin_session(self, log_in: LogIn) -> None:
+        """Give the browser a cookie for a new session."""
+        lifetime = log_in.session.expires_at - log_in.session.created_at
+        cookie = session_cookie(log_in.token, secure=self.secure_cookies, max_age_s=lifetime.total_seconds())
+        self.cookies.append(cookie)
+
+    def end_session(self) -> None:
+        """Take the browser's cookie away."""
+        self.cookies.append(no_session_cookie(secure=self.secure_cookies))
+
+
+Info = strawberry.Info[Context, None]

@@ -1,0 +1,56 @@
+"""The schema, put together."""
+
+import strawberry
+from graphql import GraphQLSchema
+from graphql import print_schema as print_core_schema
+from strawberry.schema.config import StrawberryConfig
+
+from server.graphql.config import GraphQLConfig
+from server.graphql.execution import ApiSchema
+from server.graphql.mutations.accounts import AccountMutations
+from server.graphql.mutations.api_keys import ApiKeyMutations
+from server.graphql.mutations.embeddings import EmbeddingMutations
+from server.graphql.mutations.files import FileMutations
+from server.graphql.queries.accounts import AccountQueries
+from server.graphql.queries.nodes import NodeQueries
+from server.graphql.queries.pipelines import PipelineQueries
+from server.graphql.scalars import scalar_map
+from server.graphql.subscriptions.jobs import JobSubscriptions
+from server.graphql.types.errors import refusal_handlers
+
+
+@strawberry.type(description="What can be asked.")
+class Query(AccountQueries, NodeQueries, PipelineQueries):
+    """All queries."""
+
+
+@strawberry.type(description="What can be done. Each answers its payload or why it was not done.")
+class Mutation(AccountMutations, ApiKeyMutations, FileMutations, EmbeddingMutations):
+    """All mutations."""
+
+
+@strawberry.type(description="What can be followed.")
+class Subscription(JobSubscriptions):
+    """All subscriptions."""
+
+
+def build_schema(config: GraphQLConfig | None = None) -> ApiSchema:
+    """Build the schema; it takes some 50 ms, so do it once."""
+    schema = ApiSchema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        config=StrawberryConfig(scalar_map=scalar_map()),
+        exception_handlers=refusal_handlers(),
+    )
+    return schema.configure(config or GraphQLConfig())
+
+
+def core_schema(schema: ApiSchema) -> GraphQLSchema:
+    """Return graphql-core's schema of ours."""
+    return schema._schema  # noqa: SLF001, strawberry has no public way to it
+
+
+def print_schema() -> str:
+    """Return the schema as text, as it stands in schema.graphql."""
+    return print_core_schema(core_schema(build_schema())) + "\n"
