@@ -25,8 +25,24 @@ class PublishFailed(BusError):
     """No acknowledgement came within the deadline. The message may be stored all the same."""
 
 
+class NotSettled(BusError):
+    """The server did not confirm an ack, nak or term; the message may be delivered again."""
+
+
+class ConsumerGone(BusError):
+    """Nothing answers for a durable consumer: no topology was applied, or a stream in memory was lost."""
+
+
+class TopologyRefused(BusError):
+    """The server does not accept a stream or consumer of the topology, or a change of it."""
+
+
 class NoAnswer(BusError):
     """Nobody answered a question in time, or nobody is there to be asked."""
+
+
+class UnexpectedAnswer(BusError):
+    """A question was answered with a message that is no answer to it."""
 
 
 class NotPermitted(BusError):

@@ -18,6 +18,21 @@ EMBED_JOBS_ALL = "job.embed.>"
 JOB_EVENTS_ALL = "event.job.>"
 
 
+#: What spans and metrics are named after: everything before the first token that varies.
+_FAMILIES = (
+    PIPELINES_ANNOUNCED,
+    PIPELINES_WANTED,
+    ACCESS_REVOKED,
+    JOB_CLAIM,
+    JOB_HEARTBEAT,
+    "embed.interactive",
+    "job.embed",
+    "event.job",
+    "nudge.job",
+    "reply",
+)
+
+
 def interactive(pool: str) -> str:
     """Commands of the interactive lane for one pool of embedding workers."""
     return f"embed.interactive.{pool}"
@@ -46,3 +61,23 @@ def job_nudged(job_id: str) -> str:
 def inbox(replica_id: str) -> str:
     """Where one server replica receives the answers of the interactive lane (core)."""
     return f"reply.{replica_id}"
+
+
+def family(subject: str) -> str:
+    """Return the part of a subject that names its kind and holds no id."""
+    for name in _FAMILIES:
+        if subject == name or subject.startswith(f"{name}."):
+            return name
+    return "other"
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject falls under a pattern with NATS wildcards: ``*`` one token, ``>`` all that follow."""
+    wanted = pattern.split(".")
+    tokens = subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(tokens) <= len(wanted):
+            return False
+        tokens = tokens[: len(wanted)]
+    return len(wanted) == len(tokens) and all(w in ("*", t) for w, t in zip(wanted, tokens, strict=True))

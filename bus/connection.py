@@ -1,0 +1,354 @@
+"""One NATS connection that is never given up.
+
+nats-py reconnects by itself after a lost connection, but gives up for good after an error that the
+server names, such as an expired credential; then a new client takes its place and every channel is
+opened again. Errors that arrive on their own, above all refused permissions, are led back to the call
+they belong to.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bus.errors import BusUnavailable, NotPermitted
+from bus.tasks import Tasks
+
+_log = logging.getLogger(__name__)
+
+Receive = Callable[[Msg], Awaitable[None]]
+
+#: What passes with time: no connection, a server that starts, a stream without a leader.
+TRANSIENT = (
+    nats.errors.NoRespondersError,
+    nats.errors.TimeoutError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionDrainingError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.OutboundBufferLimitError,
+    nats.errors.StaleConnectionError,
+    OSError,
+    TimeoutError,
+)
+
+CONNECT_S = 2.0
+LISTEN_S = 10.0
+RECONNECT_WAIT_S = 0.25
+REOPEN_WAIT_S = 1.0
+#: A server that is frozen rather than gone is noticed after two of these without an answer.
+PING_INTERVAL_S = 5
+MAX_OUTSTANDING_PINGS = 2
+#: Above the 15 s after which a silent connection is replaced, see `Connection.round_trip`.
+FLUSH_S = 30
+DRAIN_S = 10
+#: A channel that falls this far behind loses messages; the loss is logged and counted.
+MAX_PENDING_MESSAGES = 65_536
+MAX_PENDING_BYTES = 128 * 1024 * 1024
+LOG_EVERY = 1000
+
+_REFUSED = re.compile("authoriz|authentic", re.IGNORECASE)
+# nats-py hands the server's text over in lower case.
+_PERMISSION = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]*)"')
+
+
+class Channel:
+    """A subscription that outlives the client it was made with."""
+
+    def __init__(self, subject: str, queue: str, receive: Receive) -> None:
+        self.subject = subject
+        self._queue = queue
+        self._receive = receive
+        self._subscription: Subscription | None = None
+
+    async def bind(self, client: Client) -> None:
+        """Subscribe with this client from now on."""
+
+        # nats-py insists on a coroutine function, which a bound callable may not be.
+        async def receive(message: Msg) -> None:
+            await self._receive(message)
+
+        self._subscription = await client.subscribe(
+            self.subject,
+            queue=self._queue,
+            cb=receive,
+            pending_msgs_limit=MAX_PENDING_MESSAGES,
+            pending_bytes_limit=MAX_PENDING_BYTES,
+        )
+
+    async def drain(self) -> None:
+        """Unsubscribe; return when what had arrived by then was received."""
+        if self._subscription is None:
+            return
+        # Connection lost: the server has forgotten the subscription already.
+        with suppress(*TRANSIENT, nats.errors.BadSubscriptionError):
+            drain: Callable[[], Awaitable[None]] = self._subscription.drain
+            await asyncio.wait_for(drain(), DRAIN_S)
+        self._subscription = None
+
+
+class Connection:
+    """Requests, publishes and channels over one client at a time."""
+
+    def __init__(self, url: str, *, name: str, credentials: Path | None) -> None:
+        self._url = url
+        self._name = name
+        self._credentials = credentials
+        self._client = Client()
+        self._channels: set[Channel] = set()
+        self._denials: dict[str, set[asyncio.Future[None]]] = {}
+        self._connected = asyncio.Event()
+        self._refused = asyncio.Event()
+        self._last_error: Exception | None = None
+        self._is_closing = False
+        self._reconnected: list[Callable[[], Awaitable[None]]] = []
+        self._tasks = Tasks()
+        #: Messages lost because a channel did not keep up.
+        self.num_dropped = 0
+
+    @classmethod
+    async def open(
+        cls, url: str, *, name: str, credentials: Path | None = None, patience_s: float = 30.0
+    ) -> "Connection":
+        """Connect, waiting up to ``patience_s`` for a server that is still starting.
+
+        Raises:
+            BusUnavailable: no server accepted in time.
+            NotPermitted: the server refuses the credential.
+        """
+        connection = cls(url, name=name, credentials=credentials)
+        await connection._connect(patience_s)
+        return connection
+
+    def new_inbox(self) -> str:
+        """Return a subject on which only this connection listens."""
+        return self._client.new_inbox()
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Msg:
+        """Publish with a reply subject and return the reply.
+
+        Raises:
+            nats.errors.Error: nobody listens, no reply in time, or no connection.
+            NotPermitted: this credential may not publish there.
+        """
+        with self.watch(subject) as denied:
+            asking = asyncio.ensure_future(
+                self._client.request(
+                    subject, payload, timeout=timeout_s, headers=None if headers is None else dict(headers)
+                )
+            )
+            try:
+                await asyncio.wait((asking, denied), return_when=asyncio.FIRST_COMPLETED)
+                if not asking.done():
+                    denied.result()
+                return asking.result()
+            finally:
+                # nats-py may swallow the cancellation and fail later, when nobody asks any more.
+                asking.add_done_callback(_retrieve)
+                asking.cancel()
+
+    async def publish(
+        self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Hand a message to the connection; it is buffered while there is none."""
+        await self._client.publish(
+            subject, payload, reply=reply, headers=None if headers is None else dict(headers)
+        )
+
+    async def listen(self, subject: str, receive: Receive, *, queue: str = "") -> Channel:
+        """Receive what is published on the subject; the server knows of it when this returns.
+
+        Raises:
+            NotPermitted: this credential may not subscribe there.
+            BusUnavailable: there is no connection, or the server did not answer.
+        """
+        if not await self.wait_until_connected(LISTEN_S):
+            raise BusUnavailable(f"{subject}: no connection to the bus")
+        channel = Channel(subject, queue, receive)
+        with self.watch(subject) as denied:
+            try:
+                await channel.bind(self._client)
+                self._channels.add(channel)
+                # The server answers in order: a refusal has arrived before this.
+                await self.round_trip(LISTEN_S)
+                if denied.done():
+                    denied.result()
+            except BaseException as error:
+                await self.unlisten(channel)
+                if isinstance(error, TRANSIENT):
+                    raise BusUnavailable(f"{subject}: {error}") from error
+                raise
+        return channel
+
+    async def unlisten(self, channel: Channel) -> None:
+        """Stop receiving; returns when what had arrived was received."""
+        self._channels.discard(channel)
+        await channel.drain()
+
+    async def round_trip(self, timeout_s: float) -> None:
+        """Wait until the server has seen everything that was sent before.
+
+        Raises:
+            TimeoutError: it did not answer in time.
+            nats.errors.Error: the connection is closed.
+        """
+        # A flush that is cancelled or times out leaves a cancelled future in nats-py's list of
+        # expected pongs, and the late pong ends its read loop. So the flush is left to itself, for
+        # longer than it takes to replace a silent connection, and only our waiting ends early.
+        flush = self._tasks.spawn(self._client.flush(timeout=FLUSH_S), "flush")
+        flush.add_done_callback(_retrieve)
+        done, _ = await asyncio.wait({flush}, timeout=timeout_s)
+        if not done:
+            raise TimeoutError(f"no answer from the bus within {timeout_s:g} s")
+        flush.result()
+
+    async def wait_until_connected(self, timeout_s: float) -> bool:
+        """Wait for a connection; return whether there is one."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._connected.wait(), timeout_s)
+        return self._connected.is_set()
+
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call back after each lost connection that is there again."""
+        self._reconnected.append(callback)
+
+    def off_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Undo `on_reconnect`."""
+        self._reconnected.remove(callback)
+
+    async def close(self) -> None:
+        """Drain every channel, send what is buffered, and disconnect; takes 10 s at most."""
+        self._is_closing = True
+        with suppress(*TRANSIENT):
+            await asyncio.wait_for(self._client.drain(), DRAIN_S)
+        if not self._client.is_closed:
+            await self._client.close()
+        self._connected.clear()
+        await self._tasks.cancel()
+
+    @contextmanager
+    def watch(self, subject: str) -> Iterator[asyncio.Future[None]]:
+        """Give a future that fails with `NotPermitted` when the server refuses the subject."""
+        key = subject.lower()
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._denials.setdefault(key, set()).add(denied)
+        try:
+            yield denied
+        finally:
+            denied.add_done_callback(_retrieve)
+            denied.cancel()
+            self._denials[key].discard(denied)
+            if not self._denials[key]:
+                del self._denials[key]
+
+    async def _connect(self, patience_s: float) -> None:
+        client = Client()
+        self._refused.clear()
+        options: dict[str, Any] = {
+            "servers": self._url.split(","),
+            "name": self._name,
+            "user_credentials": None if self._credentials is None else str(self._credentials),
+            "connect_timeout": CONNECT_S,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_WAIT_S,
+            "ping_interval": PING_INTERVAL_S,
+            "max_outstanding_pings": MAX_OUTSTANDING_PINGS,
+            "drain_timeout": DRAIN_S,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnected,
+            "reconnected_cb": self._on_reconnected,
+            "closed_cb": self._on_closed,
+        }
+        # With unlimited reconnects nats-py never returns from a first connect that fails.
+        connecting = asyncio.ensure_future(client.connect(**options))
+        refused = asyncio.ensure_future(self._refused.wait())
+        try:
+            await asyncio.wait((connecting, refused), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                if self._refused.is_set():
+                    raise NotPermitted(f"the bus at {self._place()} refuses the credential")
+                raise BusUnavailable(f"no bus at {self._place()}: {self._last_error}")
+            connecting.result()
+        except nats.errors.Error as error:
+            raise BusUnavailable(f"no bus at {self._place()}: {error}") from error
+        finally:
+            refused.cancel()
+            if connecting.cancel():
+                await asyncio.wait((connecting,))
+                await client.close()
+        self._client = client
+        self._connected.set()
+
+    def _place(self) -> str:
+        """Return the address without the credential in it."""
+        return ",".join(url.rpartition("@")[2].removeprefix("nats://") for url in self._url.split(","))
+
+    async def _on_error(self, error: Exception) -> None:
+        denial = _PERMISSION.search(str(error))
+        if denial is not None:
+            _log.warning("the bus refuses %s to this credential", denial[1])
+            for future in self._denials.get(denial[1], ()):
+                if not future.done():
+                    future.set_exception(NotPermitted(f"the bus refuses {denial[1]} to this credential"))
+        elif isinstance(error, nats.errors.SlowConsumerError):
+            self.num_dropped += 1
+            if self.num_dropped % LOG_EVERY == 1:
+                _log.warning("%s: messages lost, %d so far", error.subject, self.num_dropped)
+        else:
+            self._last_error = error
+            if _REFUSED.search(str(error)):
+                self._refused.set()
+            _log.debug("bus connection: %r", error)
+
+    async def _on_disconnected(self) -> None:
+        if not self._is_closing:
+            _log.warning("lost the connection to the bus: %r", self._last_error)
+        self._connected.clear()
+
+    async def _on_reconnected(self) -> None:
+        _log.warning("connected to the bus again")
+        self._connected.set()
+        for callback in self._reconnected:
+            # Not awaited here: nats-py does not go on before this returns.
+            self._tasks.spawn(_run(callback), "reconnect callback")
+
+    async def _on_closed(self) -> None:
+        if not self._is_closing:
+            self._tasks.spawn(self._reopen(), "reopen")
+
+    async def _reopen(self) -> None:
+        """Replace a client that nats-py has given up."""
+        while True:
+            try:
+                await self._connect(LISTEN_S)
+                break
+            except (BusUnavailable, NotPermitted) as error:
+                _log.warning("cannot connect again: %s", error)
+                await asyncio.sleep(REOPEN_WAIT_S)
+        for channel in tuple(self._channels):
+            await channel.bind(self._client)
+        await self._on_reconnected()
+
+
+async def _run(callback: Callable[[], Awaitable[None]]) -> None:
+    await callback()
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at the outcome, so that asyncio does not report it as unseen."""
+    if not future.cancelled():
+        future.exception()
