@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from litestar import Request
 from litestar.connection import ASGIConnection
 
 from server.auth.middleware import PRINCIPAL, REFUSAL
@@ -26,11 +25,6 @@ def require_principal(connection: ASGIConnection[Any, Any, Any, Any]) -> Princip
     raise refusal or Unauthenticated(
         "Sign in first: send `Authorization: Bearer` with a session token or an API key."
     )
-
-
-def provide_principal(request: Request[Any, Any, Any]) -> Principal:
-    """Provide the dependency ``principal``; see ``require_principal``."""
-    return require_principal(request)
 
 
 def client_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Client:

@@ -1,9 +1,5 @@
 """Headers that tell browsers what not to do with our answers."""
 
-import re
-import unicodedata
-from urllib.parse import quote
-
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,8 +17,6 @@ _DEFAULTS = (
 )
 #: Browsers that came over HTTPS once come back that way for two years.
 _HSTS = (b"strict-transport-security", b"max-age=63072000")
-
-_UNSAFE_IN_QUOTES = re.compile(r'[^\x20-\x7e]|["\\%]')
 
 
 class SecurityHeaders:
@@ -48,18 +42,3 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_protected if scope["type"] == ScopeType.HTTP else send)
-
-
-def user_bytes_headers(name: str) -> dict[str, str]:
-    """Return the headers under which bytes of a user may be sent.
-
-    They are saved and never shown: whatever they are, they run in nobody's name (RFC 6266, CSP sandbox).
-    """
-    plain = unicodedata.normalize("NFKD", name)
-    quoted = _UNSAFE_IN_QUOTES.sub("_", plain) or "file"
-    encoded = quote(name.encode("utf-8", "replace"), safe="")
-    return {
-        "Content-Disposition": f"attachment; filename=\"{quoted}\"; filename*=UTF-8''{encoded}",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "X-Content-Type-Options": "nosniff",
-    }

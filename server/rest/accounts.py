@@ -6,10 +6,8 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, Response, delete, get, post
-from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
 from msgspec import Meta
 
 from server.auth.accounts import Accounts
@@ -18,8 +16,10 @@ from server.auth.cookies import no_session_cookie, session_cookie
 from server.auth.guards import client_of
 from server.auth.principal import CredentialKind, Principal, Scope
 from server.auth.sessions import LogIn, Sessions
-from server.errors import Forbidden, UnsupportedMedia
+from server.errors import Forbidden
 from server.records import ApiKeyRecord, SessionRecord, UserRecord
+from server.rest.bodies import check_texts, decode_body, require_json
+from server.rest.documents import json_body
 from server.rest.pages import After, First, PageBody, page_body, page_request
 
 Password = Annotated[str, Meta(description="15 to 256 characters, kept exactly as sent.")]
@@ -103,38 +103,25 @@ class NewKeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     api_key: ApiKeyBody
 
 
-def require_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Refuse bodies that are not called JSON: a form of somebody else's page could send those.
-
-    Raises:
-        UnsupportedMedia: the Content-Type is another one.
-    """
-    media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMedia("Send the body as JSON, with Content-Type: application/json.")
-
-
 class AccountsController(Controller):
     """Sign up, log in and out, and manage sessions and API keys."""
 
     path = "/v1"
     tags = ("accounts",)
 
-    @post("/users", guards=[require_json])
-    async def sign_up(
-        self, request: Request[Any, Any, Any], data: SignUpBody, accounts: NamedDependency[Accounts]
-    ) -> UserBody:
+    @post("/users", guards=[require_json], operation_class=json_body(SignUpBody))
+    async def sign_up(self, request: Request[Any, Any, Any], accounts: NamedDependency[Accounts]) -> UserBody:
         """Make an account, which can be used at once.
 
         INVALID_INPUT names the field at fault; CONFLICT means that the address has an account.
         """
+        data = decode_body(await request.body(), SignUpBody, check=check_texts)
         return _user(await accounts.sign_up(data.email, data.password, client=client_of(request)))
 
-    @post("/sessions", guards=[require_json])
+    @post("/sessions", guards=[require_json], operation_class=json_body(LogInBody))
     async def log_in(
         self,
         request: Request[Any, Any, Any],
-        data: LogInBody,
         sessions: NamedDependency[Sessions],
         secure_cookies: NamedDependency[bool],
     ) -> Response[LogInAnswer]:
@@ -142,6 +129,7 @@ class AccountsController(Controller):
 
         The cookie counts only beside a non-empty `X-Requested-With` header.
         """
+        data = decode_body(await request.body(), LogInBody, check=check_texts)
         done = await sessions.log_in(
             data.email, data.password, client=client_of(request), device_name=data.device_name
         )
@@ -181,11 +169,15 @@ class AccountsController(Controller):
         principal.require(Scope.ADMIN)
         await sessions.end(session_id, principal.user_id)
 
-    @post("/keys", guards=[require_json])
+    @post("/keys", guards=[require_json], operation_class=json_body(NewKeyBody))
     async def create_key(
-        self, data: NewKeyBody, principal: NamedDependency[Principal], api_keys: NamedDependency[ApiKeys]
+        self,
+        request: Request[Any, Any, Any],
+        principal: NamedDependency[Principal],
+        api_keys: NamedDependency[ApiKeys],
     ) -> NewKeyAnswer:
         """Make an API key. Needs a session, or a key with the scope ADMIN."""
+        data = decode_body(await request.body(), NewKeyBody, check=check_texts)
         made = await api_keys.create(
             principal, name=data.name, scopes=data.scopes, expires_at=data.expires_at
         )

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
-from server.errors import InvalidInput
+from server.errors import InvalidInput, UnsupportedMedia
 
 T = TypeVar("T")
 
 #: Where msgspec says that something is wrong, e.g. "Expected `int`, got `str` - at `$.dimensions`".
 _AT: Final = re.compile(r"^(.*) - at `\$\.(\w+)")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
+_UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
 
 
 def decode_body(
@@ -51,9 +54,35 @@ def _explain(raw: bytes, error: Exception, check: Callable[[dict[str, Any]], Non
     said = str(error)
     if (missing := _MISSING.search(said)) is not None:
         return InvalidInput(f"`{missing[1]}` is required.", path=(missing[1],))
+    if (unknown := _UNKNOWN.search(said)) is not None:
+        return InvalidInput(f"`{unknown[1]}` is not a field here.", path=(unknown[1],))
     if (at := _AT.match(said)) is not None:
         return InvalidInput(f"{at[1]}.", path=(at[2],))
     return InvalidInput("The body can't be read.")
+
+
+def check_texts(body: dict[str, Any]) -> None:
+    """Find a text that is no Unicode among the fields of a body.
+
+    Raises:
+        InvalidInput: there is one; the path is its field.
+    """
+    for name, value in body.items():
+        if isinstance(value, str) and not _is_unicode(value):
+            raise InvalidInput(
+                "This text is not valid Unicode: it contains half of a surrogate pair.", path=(name,)
+            )
+
+
+def require_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse bodies that are not called JSON: a form of somebody else's page could send those.
+
+    Raises:
+        UnsupportedMedia: the Content-Type is another one.
+    """
+    media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMedia("Send the body as JSON, with Content-Type: application/json.")
 
 
 def check_input(body: dict[str, Any]) -> None:

@@ -34,19 +34,21 @@ def _operation(body: RequestBody) -> type[Operation]:
 def _schema(body_type: type[msgspec.Struct]) -> Schema:
     """Turn msgspec's JSON schema of a flat struct into Litestar's object for the same."""
     _, components = msgspec.json.schema_components([body_type])
-    return _convert(components[body_type.__name__])
+    return _convert(components[body_type.__name__], components)
 
 
-def _convert(schema: dict[str, Any]) -> Schema:
+def _convert(schema: dict[str, Any], components: dict[str, dict[str, Any]]) -> Schema:
+    if "$ref" in schema:
+        schema = components[schema["$ref"].rpartition("/")[2]]
     return Schema(
         type=schema.get("type"),
         title=schema.get("title"),
         description=schema.get("description"),
         default=schema.get("default"),
         enum=schema.get("enum"),
-        items=_convert(schema["items"]) if isinstance(schema.get("items"), dict) else None,
-        any_of=[_convert(one) for one in schema["anyOf"]] if "anyOf" in schema else None,
-        properties={name: _convert(one) for name, one in schema["properties"].items()}
+        items=_convert(schema["items"], components) if isinstance(schema.get("items"), dict) else None,
+        any_of=[_convert(one, components) for one in schema["anyOf"]] if "anyOf" in schema else None,
+        properties={name: _convert(one, components) for name, one in schema["properties"].items()}
         if "properties" in schema
         else None,
         required=schema.get("required"),

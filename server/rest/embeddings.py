@@ -15,8 +15,7 @@ from server.embeddings import Embeddings
 from server.errors import NotFound, ServiceError, refusal
 from server.pipelines import Pipelines
 from server.records import EmbeddingResult, EmbedRequest, ItemFailureRecord, PipelineRecord
-from server.rest.accounts import require_json
-from server.rest.bodies import check_input, decode_body
+from server.rest.bodies import check_input, decode_body, require_json
 from server.rest.documents import json_body
 from server.rest.openai import (
     CreateEmbeddings,
