@@ -23,7 +23,8 @@ help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 up: $(RUN_STAMP) ## Install what is missing, start everything, stop on Ctrl-C. Options: make up ARGS="--port 9000"
-	@exec $(BIN)/towhee-api up $(ARGS)
+	@# Tied to this make: were it killed with SIGKILL, everything would be asked to stop (15 is SIGTERM).
+	@exec $(BIN)/python -I -S deploy/local/launch.py $$PPID 15 '' $(BIN)/towhee-api up $(ARGS)
 
 test: $(DEV_STAMP) check ## Install what is missing, run all checks and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bench" $(ARGS)

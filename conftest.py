@@ -5,4 +5,6 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.objects",
     "tests.support.models",
+    "tests.support.script",
+    "tests.support.stack",
 ]

@@ -15,6 +15,8 @@ from deploy.local.folder import DataFolder
 T = TypeVar("T", bound=msgspec.Struct)
 
 ADDRESSES = ("DATABASE_URL", "NATS_URL", "OBJECT_STORE_URL")
+#: The pool a worker belongs to unless it is told another.
+DEFAULT_POOLS = ("default",)
 
 
 def with_stack(arguments: argparse.Namespace) -> dict[str, str]:

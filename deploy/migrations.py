@@ -1,9 +1,12 @@
 """Migrate a database, or say in one line why not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import asyncpg
 
 from deploy.errors import CommandFailed
-from server.migrations.runner import MigrationChanged, migrate
+from server.migrations import runner
 
 
 async def migrate_database(url: str) -> list[str]:
@@ -12,9 +15,26 @@ async def migrate_database(url: str) -> list[str]:
     Raises:
         CommandFailed: the database can't be reached, or refused a migration.
     """
+    with _in_one_line("the database can't be migrated"):
+        return await runner.migrate(url)
+
+
+async def find_pending_migrations(url: str) -> list[str]:
+    """Return what `migrate_database` would apply.
+
+    Raises:
+        CommandFailed: the database can't be reached.
+    """
+    with _in_one_line("the database does not answer"):
+        return await runner.find_pending(url)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
     try:
-        return await migrate(url)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, MigrationChanged) as error:
-        raise CommandFailed(
-            f"the database can't be migrated ({error or type(error).__name__}): check DATABASE_URL"
-        ) from error
+        yield
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # A malformed address is a ValueError.
+        raise CommandFailed(f"{what} ({error or type(error).__name__}): check DATABASE_URL") from error
+    except runner.MigrationChanged as error:
+        raise CommandFailed(str(error)) from error

@@ -72,6 +72,19 @@ async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> li
         await connection.close()
 
 
+async def find_pending(url: str) -> list[str]:
+    """Return the names of what `migrate` would apply, without changing or waiting for anything."""
+    connection = await asyncpg.connect(url)
+    try:
+        if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+            had = set()
+        else:
+            had = {row["name"] for row in await connection.fetch("SELECT name FROM schema_migrations")}
+    finally:
+        await connection.close()
+    return [migration.name for migration in find_migrations() if migration.name not in had]
+
+
 async def _apply(
     connection: asyncpg.Connection, migrations: Sequence[Migration], had: dict[str, str]
 ) -> list[str]:

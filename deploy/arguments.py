@@ -1,0 +1,103 @@
+"""What can be typed after `towhee-api`."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+from deploy.errors import WrongUse
+
+EPILOG = """\
+Settings are environment variables; an option wins over its variable. An empty variable counts as not set.
+
+{settings}
+
+Exit codes: 0 done, 2 wrong use, 1 anything else."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers wrong use with one line, and looks settings up only for its help."""
+
+    settings_help: Callable[[], str] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            WrongUse: always.
+        """
+        raise WrongUse(f"{message} (see {self.prog} --help)")
+
+    def format_help(self) -> str:
+        """Write the help, with the settings below it."""
+        if self.settings_help is not None:
+            self.epilog = EPILOG.format(settings=self.settings_help())
+        return super().format_help()
+
+
+def build_parser(settings_help: Callable[[], str]) -> Parser:
+    """Build the parser; each command sets ``module`` to the name of its module in `deploy.commands`."""
+    parser = Parser(
+        prog="towhee-api",
+        description="Hosted API for Towhee: any piece of data in, a vector out.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.settings_help = settings_help
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    up = verbs.add_parser("up", help="run everything on this machine until Ctrl-C")
+    up.add_argument("--data-dir", metavar="DIR", help="where everything is kept [.data]")
+    up.add_argument("--port", metavar="N", help="loopback port of the server; 0 takes a free one [8000]")
+    up.add_argument("--workers", metavar="N", help="embedding workers to start [1]")
+    up.set_defaults(module="up")
+
+    serve = verbs.add_parser("serve", help="run one server process")
+    _add_stack_option(serve)
+    serve.add_argument("--port", metavar="N", help="port to listen on [8000]")
+    serve.set_defaults(module="serve")
+
+    work = verbs.add_parser("work", help="run one worker process")
+    kinds = work.add_subparsers(title="kinds", metavar="KIND", required=True)
+    embed = kinds.add_parser("embed", help="compute embeddings")
+    _add_stack_option(embed)
+    embed.set_defaults(module="work_embed")
+
+    migrate = verbs.add_parser("migrate", help="bring the database to the newest schema")
+    _add_stack_option(migrate)
+    migrate.set_defaults(module="migrate")
+
+    bus = verbs.add_parser("bus", help="streams and consumers on the bus")
+    verbs_of_bus = bus.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    apply = verbs_of_bus.add_parser(
+        "apply", help="create or change what differs from what this release needs"
+    )
+    _add_stack_option(apply)
+    _add_pool_option(apply)
+    apply.add_argument("--dry-run", action="store_true", help="only say what would change")
+    apply.set_defaults(module="bus_apply")
+
+    schema = verbs.add_parser("schema", help="print the GraphQL schema")
+    schema.set_defaults(module="schema")
+
+    doctor = verbs.add_parser("doctor", help="check database, bus, streams and object store")
+    _add_stack_option(doctor)
+    _add_pool_option(doctor)
+    doctor.set_defaults(module="doctor")
+    return parser
+
+
+def _add_stack_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="use the services of the `towhee-api up` that runs on this folder, for each address not set",
+    )
+
+
+def _add_pool_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pool",
+        dest="pools",
+        action="append",
+        metavar="NAME",
+        help="a pool of workers that has streams; may be given again [default]",
+    )
