@@ -4,7 +4,6 @@ pytest_plugins = [
     "tests.support.bus",
     "tests.support.database",
     "tests.support.objects",
-    "tests.support.models",
     "tests.support.script",
     "tests.support.stack",
 ]

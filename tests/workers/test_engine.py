@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.models import StartEngine
-from tests.workers.toys import DIMENSION, ToyPipeline, rows_of
+from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
 from workers.embed.batching import BatchLimits
 from workers.embed.engine import Engine, EngineSettings
 from workers.embed.items import (

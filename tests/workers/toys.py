@@ -1,13 +1,17 @@
 """A real Towhee pipeline around an operator that a test controls."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 import numpy as np
 
+from workers.embed.engine import Engine, EngineSettings
+from workers.embed.hosting import Pipeline
 from workers.embed.items import Matrix, Prepared, Refusal
 from workers.towhee_door import TowheeDoor
+
+StartEngine = Callable[[Mapping[str, Pipeline], EngineSettings], Engine]
 
 _numbers = count()
 DIMENSION = 3

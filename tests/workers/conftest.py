@@ -1,13 +1,14 @@
 """Fixtures: the real models, loaded once a session, and the pictures and texts to try them on."""
 
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.workers.toys import StartEngine
 from workers.embed.engine import Engine, EngineSettings
 from workers.embed.hosting import Pipeline
 from workers.embed.pipelines.loading import Loader
@@ -15,7 +16,6 @@ from workers.embed.pipelines.table import PIPELINES
 from workers.towhee_door import TowheeDoor
 
 MAX_PIXELS = 40_000_000
-StartEngine = Callable[[Mapping[str, Pipeline], EngineSettings], Engine]
 
 
 @pytest.fixture(scope="session")
