@@ -154,7 +154,8 @@ def _text(label: "ContentTypeInfo", score: float, name: str) -> ContentType:
 
 def _by_model(label: "ContentTypeInfo", score: float, container: Kind | None) -> ContentType:
     known = str(label.label) not in {"unknown", "undefined", "empty"} and not label.is_text
-    if known and (container is None or label.group in {"document", "archive", "application"}):
+    # Of what comes in a ZIP, only documents are worth more than the name of their container.
+    if known and (container is None or label.group == "document"):
         return ContentType(
             media_type=label.mime_type,
             modality=_MODALITIES.get(label.group),

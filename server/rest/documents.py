@@ -1,5 +1,6 @@
 """How OpenAPI describes bodies that a handler reads by itself."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ def file_form(field: str) -> type[Operation]:
 
 
 def _operation(body: RequestBody) -> type[Operation]:
+    @dataclass
     class WithBody(Operation):
         def __post_init__(self) -> None:
             self.request_body = body

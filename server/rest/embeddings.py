@@ -7,6 +7,7 @@ from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
 from server.auth.principal import Principal, Scope
@@ -113,7 +114,7 @@ class ModelsController(Controller):
     @get("/{name:path}", summary="Get a model")
     async def retrieve(
         self,
-        name: str,
+        name: FromPath[str],
         principal: NamedDependency[Principal],
         pipelines: NamedDependency[Pipelines],
     ) -> Model:

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Controller, Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import InternalServerException
+from litestar.params import FromPath
 from litestar.response import Stream
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
@@ -104,7 +105,7 @@ class FilesController(Controller):
     @get("/{file_id:uuid}", summary="Get a file")
     async def retrieve(
         self,
-        file_id: UUID,
+        file_id: FromPath[UUID],
         principal: NamedDependency[Principal],
         uploads: NamedDependency[Uploads],
     ) -> FileView:
@@ -115,7 +116,7 @@ class FilesController(Controller):
     @get("/{file_id:uuid}/selection", summary="Which pipeline `auto` takes for a file")
     async def select(
         self,
-        file_id: UUID,
+        file_id: FromPath[UUID],
         principal: NamedDependency[Principal],
         uploads: NamedDependency[Uploads],
         selector: NamedDependency[Selector],
@@ -134,7 +135,7 @@ class FilesController(Controller):
     @get("/{file_id:uuid}/content", summary="Download a file", media_type="application/octet-stream")
     async def download(
         self,
-        file_id: UUID,
+        file_id: FromPath[UUID],
         principal: NamedDependency[Principal],
         uploads: NamedDependency[Uploads],
     ) -> Stream:
@@ -157,7 +158,7 @@ class FilesController(Controller):
     @delete("/{file_id:uuid}", status_code=HTTP_204_NO_CONTENT, summary="Delete a file")
     async def remove(
         self,
-        file_id: UUID,
+        file_id: FromPath[UUID],
         principal: NamedDependency[Principal],
         uploads: NamedDependency[Uploads],
     ) -> None:
