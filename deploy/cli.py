@@ -1,10 +1,12 @@
 """The console script `towhee-api`."""
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from bus.settings import SettingsError
+from bus.settings import PREFIX, SettingsError
 from deploy.arguments import build_parser
 from deploy.errors import CommandFailed, WrongUse
 
@@ -23,6 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error, _FAILED)
     except KeyboardInterrupt:
         return _refuse("interrupted", _FAILED)
+    except Exception as error:  # noqa: BLE001 - the last edge: what nobody foresaw is still one line
+        if os.environ.get(f"{PREFIX}LOG_LEVEL") == "DEBUG":
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {error}"
+        return _refuse(f"unexpected {what} (where from: set {PREFIX}LOG_LEVEL=DEBUG, run it again)", _FAILED)
     return code
 
 
