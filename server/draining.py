@@ -17,66 +17,74 @@ class Draining:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._has_begun = asyncio.Event()
+        self._responses: set[_Response] = set()
 
     def begin(self) -> None:
         """End the event streams, as if their clients had left; those come back with their last cursor."""
-        self._has_begun.set()
+        for response in self._responses:
+            response.end_stream()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one connection on."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        stream = _Response(self._has_begun, receive, send)
-        await self._app(scope, stream.receive, stream.send)
-        await stream.finish()
+        response = _Response(receive, send)
+        self._responses.add(response)
+        try:
+            await self._app(scope, response.receive, response.send)
+            await response.finish()
+        finally:
+            self._responses.discard(response)
 
 
 class _Response:
     """One response, which may turn out to be an event stream."""
 
-    def __init__(self, draining: asyncio.Event, receive: Receive, send: Send) -> None:
-        self._draining = draining
+    def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._has_request = False
-        self._is_stream = asyncio.Event()
+        self._is_stream = False
         self._is_complete = False
+        self._is_ended = False
+        #: Waits for the client to leave, where the application listens for that.
+        self._listening: asyncio.Future[ReceiveMessage] | None = None
 
     async def send(self, message: Message) -> None:
         """Look at what the application sends."""
         if message["type"] == "http.response.start":
             headers = {name.lower(): value for name, value in message["headers"]}
-            if headers.get(b"content-type", b"").startswith(_EVENT_STREAM):
-                self._is_stream.set()
+            self._is_stream = headers.get(b"content-type", b"").startswith(_EVENT_STREAM)
         elif message["type"] == "http.response.body" and not message.get("more_body"):
             self._is_complete = True
         await self._send(message)
 
     async def receive(self) -> ReceiveMessage:
-        """Give what the client sends; of an event stream the client is said to have left once we drain."""
+        """Give what the client sends; of a stream that has to end, that the client has left."""
         if not self._has_request:
             message = await self._receive()
             self._has_request = not message.get("more_body")
             return message
         # Whoever asks further waits for the client to leave.
-        coming = asyncio.ensure_future(self._receive())
-        leaving = asyncio.ensure_future(self._wait_until_it_must_end())
+        self._listening = asyncio.ensure_future(self._receive())
         try:
-            await asyncio.wait({coming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if coming.done():
-                return coming.result()
+            return await self._listening
+        except asyncio.CancelledError:
+            if not self._is_ended:
+                raise
             return HTTPDisconnectEvent(type="http.disconnect")
         finally:
-            for waiting in (coming, leaving):
-                waiting.cancel()
+            self._listening.cancel()
 
-    async def _wait_until_it_must_end(self) -> None:
-        await self._is_stream.wait()
-        await self._draining.wait()
+    def end_stream(self) -> None:
+        """Say that the client has left, if this is a stream."""
+        if self._is_stream:
+            self._is_ended = True
+            if self._listening is not None:
+                self._listening.cancel()
 
     async def finish(self) -> None:
         """End a stream that was cut short as HTTP wants it: its client sees an end and no error."""
-        if self._is_stream.is_set() and self._draining.is_set() and not self._is_complete:
+        if self._is_ended and not self._is_complete:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
