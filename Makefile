@@ -43,7 +43,8 @@ bench: $(DEV_STAMP) ## Print measurements, as ratios to the bare model in the sa
 	$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
 
 schema: $(DEV_STAMP) ## Print schema.graphql from the code
-	$(BIN)/towhee-api schema > schema.graphql
+	$(BIN)/towhee-api schema > schema.graphql.new
+	mv schema.graphql.new schema.graphql
 
 constraints: $(DEV_STAMP) ## Pin what is installed now
 	{ sed '/^[^#]/,$$d' constraints.txt; $(PIP) freeze --all --exclude-editable --exclude pip --exclude wheel \

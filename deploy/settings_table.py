@@ -1,6 +1,6 @@
 """Every setting of every process as one table: for the help text, and for the README.
 
-``python -m deploy.settings_table`` prints the README's table.
+``python -m deploy.settings_table`` prints the README's table; a test compares them.
 """
 
 import sys
