@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+#: Work that is done sooner is not watched: the watching would cost more than it could save.
+_GRACE_S: Final = 0.05
 
 
 class ClientGone(Exception):
@@ -24,22 +27,37 @@ async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     caller = asyncio.current_task()
     if caller is None:
         raise RuntimeError("while_connected runs inside a task")
-    has_gone = False
-
-    async def watch() -> None:
-        nonlocal has_gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        has_gone = True
-        caller.cancel()
-
-    # Only the watcher is a task of its own: it is the cheaper half of the two.
-    watcher = asyncio.create_task(watch())
+    watcher = _Watcher(receive, caller)
+    timer = asyncio.get_running_loop().call_later(_GRACE_S, watcher.start)
     try:
         return await work
     except asyncio.CancelledError as error:
-        if has_gone and caller.uncancel() == 0:
+        if watcher.has_seen_it and caller.uncancel() == 0:
             raise ClientGone from error
         raise
     finally:
-        watcher.cancel()
+        timer.cancel()
+        watcher.stop()
+
+
+class _Watcher:
+    """Waits for the disconnect, and cancels the caller."""
+
+    def __init__(self, receive: Receive, caller: asyncio.Task[Any]) -> None:
+        self._receive = receive
+        self._caller = caller
+        self._task: asyncio.Task[None] | None = None
+        self.has_seen_it = False
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._watch())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.has_seen_it = True
+        self._caller.cancel()

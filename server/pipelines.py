@@ -106,12 +106,14 @@ class Pipelines:
 
     async def find_auto(self, modality: Modality) -> PipelineRecord | None:
         """Return the pipeline `auto` takes for a modality now."""
-        ranked = [
-            (record.auto_rank, record.name, record)
-            for record in await self.list_available()
+        names = {
+            record.name
+            for host in self._hosts.values()
+            for record in host.records.values()
             if record.modality == modality and record.auto_rank is not None
-        ]
-        return min(ranked)[2] if ranked else None
+        }
+        live = [record for name in names if (record := self._find_live(name)) is not None]
+        return min(live, key=_auto_order, default=None)
 
     async def require_available(self, name: str) -> PipelineRecord:
         """Return a pipeline that can be used now.
@@ -230,6 +232,10 @@ class Pipelines:
 
 
 _SHARED: Final = tuple(field.name for field in msgspec.structs.fields(HostedPipeline))
+
+
+def _auto_order(record: PipelineRecord) -> tuple[int, str]:
+    return record.auto_rank or 0, record.name
 
 
 def _is_same(record: PipelineRecord, hosted: HostedPipeline) -> bool:

@@ -217,7 +217,10 @@ def _take(leg: _Leg, work: _Work) -> None:
             if failure is not None:
                 code = ErrorCode(failure.code) if failure.code in _CODES else ErrorCode.INTERNAL
                 work.rows.failures.append(ItemFailureRecord(index=place, code=code, message=failure.message))
-    work.rows.vectors[places] = assembly.vectors[rows]
+    if len(rows) == 1:
+        work.rows.vectors[places[0]] = assembly.vectors[rows[0]]
+    else:
+        work.rows.vectors[places] = assembly.vectors[rows]
     if leg.is_ours:
         work.rows.compute_s += assembly.compute_s
 

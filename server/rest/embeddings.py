@@ -10,6 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
+from server.auth.guards import require_principal
 from server.auth.principal import Principal, Scope
 from server.disconnects import while_connected
 from server.embeddings import Embeddings
@@ -47,12 +48,11 @@ class EmbeddingsController(Controller):
         operation_class=json_body(CreateEmbeddings),
     )
     async def create(
-        self,
-        request: Request[Any, Any, Any],
-        principal: NamedDependency[Principal],
-        embeddings: NamedDependency[Embeddings],
+        self, request: Request[Any, Any, Any], embeddings: NamedDependency[Embeddings]
     ) -> Response[bytes]:
         """Embed a text or a list of texts; one that can't be embedded refuses the whole request."""
+        # Not injected: Litestar makes a task for each dependency where there are several.
+        principal = require_principal(request)
         body = decode_body(await request.body(), CreateEmbeddings, check=check_input)
         wanted = EmbedRequest(
             texts=[body.input] if isinstance(body.input, str) else body.input,
@@ -73,15 +73,13 @@ class EmbeddingsController(Controller):
         operation_class=json_body(EmbedFiles),
     )
     async def create_from_files(
-        self,
-        request: Request[Any, Any, Any],
-        principal: NamedDependency[Principal],
-        embeddings: NamedDependency[Embeddings],
+        self, request: Request[Any, Any, Any], embeddings: NamedDependency[Embeddings]
     ) -> Response[bytes]:
         """Embed files by id. One that can't be embedded has no embedding, and is explained in `failures`.
 
         Where none of them can, the answer is the error of the first.
         """
+        principal = require_principal(request)
         body = decode_body(await request.body(), EmbedFiles)
         wanted = EmbedRequest(
             file_ids=[_file_id(index, given) for index, given in enumerate(body.file_ids)],
