@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from bus.settings import PREFIX, load
@@ -94,6 +93,8 @@ def _teller() -> Callable[[str], None]:
 
 
 def _print(line: str) -> None:
-    # Whoever read our output may have gone; the stack goes on.
-    with suppress(BrokenPipeError):
+    try:
         print(line, flush=True)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the stack goes on without a listener.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

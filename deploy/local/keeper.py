@@ -73,15 +73,15 @@ class Keeper:
         """Keep the part running until cancelled.
 
         Raises:
-            WrongUse: it says that it was started wrongly.
-            CommandFailed: it has never come up.
+            WrongUse: it says that it was started wrongly, and has never come up.
+            CommandFailed: it has never come up, however often it was started.
         """
         failures = 0
         while True:
             began = time.monotonic()
             how, code = await self._run_once()
             self.is_up.clear()
-            if code == _EXIT_WRONG_USE:
+            if code == _EXIT_WRONG_USE and not self.has_been_up:
                 raise WrongUse(f"{self.name} refuses its settings: {how}")
             failures = 1 if time.monotonic() - began > self._backoff.healthy_s else failures + 1
             if failures >= self._part.patience and not self.has_been_up:

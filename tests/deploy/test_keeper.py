@@ -104,7 +104,6 @@ async def test_a_child_that_has_been_up_is_started_again_for_ever(tmp_path: Path
 async def test_wrong_use_is_not_tried_again(tmp_path: Path) -> None:
     program = Program(tmp_path, "import sys; print('TOWHEE_API_X must be a number'); sys.exit(2)")
     keeper = Keeper(program.part, lambda _: None, SOON)
-    keeper.has_been_up = True
 
     with pytest.raises(WrongUse, match="TOWHEE_API_X must be a number"):
         await asyncio.wait_for(keeper.keep(), 20)

@@ -247,3 +247,16 @@ def test_services_named_in_the_environment_are_used_and_not_started(
         assert [] == stack.find("nats-server")
         server = psutil.Process(stack.find("towhee-api serve")[0])
         assert nats_url == server.environ()["NATS_URL"]
+
+
+def test_it_goes_on_when_nobody_reads_its_output_any_more(small: SmallStacks, place: Path) -> None:
+    argv = [*small.script.argv, "up", "--data-dir", str(small.data_dir), "--port", "0"]
+    env = {"PATH": os.environ["PATH"], **small.env}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        eventually(lambda: (place / "journal").exists() and "serve started" in small.journal)
+
+        process.terminate()
+
+        assert 0 == process.wait(timeout=30)
