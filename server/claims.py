@@ -1,0 +1,168 @@
+"""Who works on which job. Workers ask over the bus; the attempt they get is the fence for all they report.
+
+JetStream acknowledgements are no fence: a worker whose lease has run out can still acknowledge what another
+one holds. So the database hands out the attempts, one at a time, and the projection drops what an older one
+reports.
+"""
+
+import logging
+from typing import Any, Literal
+from uuid import UUID
+
+from opentelemetry.metrics import Meter
+
+from bus import subjects
+from bus.envelope import Message
+from bus.messages import (
+    ClaimJob,
+    HeartbeatAnswered,
+    HeartbeatJob,
+    JobClaimed,
+    JobClaimRefused,
+    JobSpec,
+)
+from bus.port import Bus, Subscription
+from server.database import Database
+from server.job_payloads import StateChanged, chunk_number
+from server.job_rows import EMBEDDING, NewEvent, append_events, parse_job_id
+from server.nudges import nudge
+from server.records import JobState
+
+_logger = logging.getLogger(__name__)
+
+Refusal = Literal["cancelled", "finished", "unknown"]
+Verdict = Literal["continue", "cancel", "superseded"]
+
+_CANCELLED = {JobState.CANCELLING, JobState.CANCELLED}
+
+
+class Claims:
+    """Answers claims and heartbeats in the queue group of all servers."""
+
+    def __init__(self, db: Database, bus: Bus, *, meter: Meter) -> None:
+        self._db = db
+        self._bus = bus
+        self._subscriptions: list[Subscription] = []
+        self._claims = meter.create_counter("towhee.job.claims", description="Claims, by how they ended.")
+        self._heartbeats = meter.create_counter(
+            "towhee.job.heartbeats", description="Heartbeats of workers, by the verdict they got."
+        )
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        for subject, responder in (
+            (subjects.JOB_CLAIM, self._on_claim),
+            (subjects.JOB_HEARTBEAT, self._on_heartbeat),
+        ):
+            self._subscriptions.append(await self._bus.answer(subject, responder, group=subjects.SERVERS))
+
+    async def close(self) -> None:
+        """Finish the answers under way and take no more questions."""
+        while self._subscriptions:
+            await self._subscriptions.pop().close()
+
+    async def _on_claim(self, message: Message) -> Message:
+        if not isinstance(message, ClaimJob):
+            raise TypeError(f"{type(message).__name__} is no claim")
+        return await self.claim(message)
+
+    async def _on_heartbeat(self, message: Message) -> Message:
+        if not isinstance(message, HeartbeatJob):
+            raise TypeError(f"{type(message).__name__} is no heartbeat")
+        return await self.heartbeat(message)
+
+    async def claim(self, claim: ClaimJob) -> JobClaimed | JobClaimRefused:
+        """Give the job to the worker that asks, under a new attempt number, whoever had it before."""
+        job_id = parse_job_id(claim.job_id)
+        async with self._db.transaction():
+            row = await self._take(job_id, claim.worker_id)
+            if row is None:
+                reason = await self._reason(job_id)
+                self._claims.add(1, {"outcome": reason})
+                return JobClaimRefused(job_id=claim.job_id, reason=reason)
+            seq = await self._record_running(row)
+            answer = JobClaimed(
+                job_id=claim.job_id,
+                attempt=row["attempt"],
+                spec=await self._spec(row["id"]),
+                done_chunks=await self._done_chunks(row["id"]),
+            )
+        self._claims.add(1, {"outcome": "claimed"})
+        _logger.info("job %s: attempt %d by %s", claim.job_id, answer.attempt, claim.worker_id)
+        await nudge(self._bus, row["id"], seq)
+        return answer
+
+    async def heartbeat(self, heartbeat: HeartbeatJob) -> HeartbeatAnswered:
+        """Note that the worker is at it, and say whether it should be."""
+        verdict = await self._judge(parse_job_id(heartbeat.job_id), heartbeat.attempt)
+        self._heartbeats.add(1, {"verdict": verdict})
+        return HeartbeatAnswered(job_id=heartbeat.job_id, verdict=verdict)
+
+    async def _take(self, job_id: UUID | None, worker_id: str) -> dict[str, Any] | None:
+        return await self._db.fetch_one(
+            "UPDATE jobs SET attempt = attempt + 1, state = {}, worker_id = {}, heartbeat_at = now(),"
+            " started_at = coalesce(started_at, now())"
+            " WHERE id = {} AND kind = {} AND state IN ({}, {})"
+            " RETURNING id, attempt, last_seq",
+            JobState.RUNNING.value,
+            worker_id,
+            job_id,
+            EMBEDDING,
+            JobState.QUEUED.value,
+            JobState.RUNNING.value,
+        )
+
+    async def _record_running(self, row: dict[str, Any]) -> int:
+        attempt = row["attempt"]
+        reason = None if attempt == 1 else f"Attempt {attempt} has taken over."
+        seq = await append_events(
+            self._db,
+            row["id"],
+            attempt=attempt,
+            after_seq=row["last_seq"],
+            events=[NewEvent(payload=StateChanged(state=JobState.RUNNING, reason=reason))],
+        )
+        await self._db.execute("UPDATE jobs SET last_seq = {} WHERE id = {}", seq, row["id"])
+        return seq
+
+    async def _reason(self, job_id: UUID | None) -> Refusal:
+        row = await self._db.fetch_one(
+            "SELECT state FROM jobs WHERE id = {} AND kind = {}", job_id, EMBEDDING
+        )
+        if row is None:
+            return "unknown"
+        return "cancelled" if row["state"] in _CANCELLED else "finished"
+
+    async def _spec(self, job_id: UUID) -> JobSpec:
+        [row] = await self._db.fetch(
+            "SELECT pipeline_name, inputs_key, item_count, chunk_size FROM embedding_jobs WHERE job_id = {}",
+            job_id,
+        )
+        return JobSpec(
+            pipeline=row["pipeline_name"],
+            inputs_key=row["inputs_key"],
+            item_count=row["item_count"],
+            chunk_size=row["chunk_size"],
+        )
+
+    async def _done_chunks(self, job_id: UUID) -> list[int]:
+        # Under the lock that _take holds: no projection can add a chunk between this and the new attempt.
+        rows = await self._db.fetch(
+            "SELECT item_key FROM job_events WHERE job_id = {} AND item_key LIKE 'chunk:%'", job_id
+        )
+        return sorted(chunk_number(row["item_key"]) for row in rows)
+
+    async def _judge(self, job_id: UUID | None, attempt: int) -> Verdict:
+        row = await self._db.fetch_one(
+            "UPDATE jobs SET heartbeat_at = now() WHERE id = {} AND attempt = {} AND state IN ({}, {})"
+            " RETURNING state",
+            job_id,
+            attempt,
+            JobState.RUNNING.value,
+            JobState.CANCELLING.value,
+        )
+        if row is None:
+            row = await self._db.fetch_one("SELECT state FROM jobs WHERE id = {}", job_id)
+            is_cancelled = row is not None and row["state"] == JobState.CANCELLED
+            return "cancel" if is_cancelled else "superseded"
+        return "continue" if row["state"] == JobState.RUNNING else "cancel"

@@ -1,0 +1,99 @@
+"""SQL that several services of the durable half share: a job as a record, and rows added to its history."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from bus import codec
+from bus.messages import EmbedJob
+from server.database import Database
+from server.errors import ErrorCode
+from server.job_payloads import Payload, encode_payload, kind_of
+from server.records import EmbeddingJobRecord, JobState
+
+#: ``jobs.kind`` of an embedding job.
+EMBEDDING = "EMBEDDING"
+
+#: Both tables of an embedding job; no column name but these two keys is in both.
+EMBEDDING_JOBS = "jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id"
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of history that is about to be written."""
+
+    payload: Payload
+    #: What may happen only once in the life of the job; None where repeats are fine.
+    item_key: str | None = None
+
+
+async def append_events(
+    db: Database, job_id: UUID, *, attempt: int, after_seq: int, events: Sequence[NewEvent]
+) -> int:
+    """Add rows to the history of a job and return the sequence number of the last one.
+
+    The caller holds the lock of the job's row, read ``after_seq`` under it, and writes what is returned
+    back to ``jobs.last_seq`` in the same transaction.
+    """
+    last_seq = after_seq + len(events)
+    await db.execute(
+        "INSERT INTO job_events (job_id, seq, attempt, kind, item_key, payload)"
+        " SELECT {}, new.seq, {}, new.kind, new.item_key, new.payload"
+        " FROM unnest({}::bigint[], {}::text[], {}::text[], {}::bytea[])"
+        " AS new (seq, kind, item_key, payload)",
+        job_id,
+        attempt,
+        list(range(after_seq + 1, last_seq + 1)),
+        [kind_of(event.payload) for event in events],
+        [event.item_key for event in events],
+        [encode_payload(event.payload) for event in events],
+    )
+    return last_seq
+
+
+async def add_to_outbox(db: Database, subject: str, command: EmbedJob) -> None:
+    """Write a job's command to the outbox, in the transaction of whatever makes it necessary."""
+    await db.execute(
+        "INSERT INTO outbox (job_id, subject, message_id, message) VALUES ({}::uuid, {}, {}, {})",
+        command.job_id,
+        subject,
+        f"{command.job_id}:{command.publish_number}",
+        codec.encode(command),
+    )
+
+
+def embedding_job_record(row: dict[str, Any]) -> EmbeddingJobRecord:
+    """Return the record of a row of ``EMBEDDING_JOBS``."""
+    return EmbeddingJobRecord(
+        id=row["id"],
+        user_id=row["user_id"],
+        state=JobState(row["state"]),
+        attempt=row["attempt"],
+        pipeline_name=row["pipeline_name"],
+        item_count=row["item_count"],
+        completed_count=row["completed_count"],
+        failed_count=row["failed_count"],
+        dimension=row["dimension"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        error_code=None if row["error_code"] is None else known_code(row["error_code"]),
+        error_message=row["error_message"],
+    )
+
+
+def known_code(code: str) -> ErrorCode:
+    """Return a worker's error code as one of the contract; a newer release may send one we do not have."""
+    try:
+        return ErrorCode(code)
+    except ValueError:
+        return ErrorCode.INTERNAL
+
+
+def parse_job_id(job_id: str) -> UUID | None:
+    """Return the id, or None, which no job has: what a worker says of an impossible job is answered too."""
+    try:
+        return UUID(job_id)
+    except ValueError:
+        return None

@@ -1,0 +1,83 @@
+"""Finds jobs that nobody has heard of for too long and puts them on the bus again."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.metrics import Meter
+
+from bus.messages import EmbedJob
+from bus.topology import Limits
+from server.database import Database
+from server.job_rows import add_to_outbox
+from server.repeating import Repeating
+
+_logger = logging.getLogger(__name__)
+
+#: Jobs put back in one transaction.
+_BATCH = 32
+
+# The join is on the current publication, so that a second sweeper that waited for the first one's lock
+# finds no row: the job has another publication by then. Each publication without a sign of life
+# doubles the wait, up to 128 times: a job that merely queues behind others gains few duplicates.
+_LOST = """
+SELECT jobs.id, jobs.publish_number, outbox.subject
+FROM jobs JOIN outbox ON outbox.message_id = jobs.id || ':' || jobs.publish_number
+WHERE jobs.state IN ('QUEUED', 'RUNNING') AND outbox.sent_at IS NOT NULL
+AND greatest(jobs.heartbeat_at, outbox.sent_at) + make_interval(secs => {}::float8 * power(2, least(7, (
+    SELECT count(*) FROM outbox AS unheard
+    WHERE unheard.job_id = jobs.id AND unheard.created_at > coalesce(jobs.heartbeat_at, jobs.created_at)
+)))) < now()
+ORDER BY jobs.id LIMIT {} FOR UPDATE OF jobs SKIP LOCKED
+"""
+
+
+class Sweeper:
+    """Publishes again, under a new number, what is neither finished nor heard of for three ack waits.
+
+    The bus may lose all it holds and no job is lost. A job that was not lost after all is then on the bus
+    twice, which costs a second attempt at what is not yet done and nothing else.
+    """
+
+    def __init__(self, db: Database, *, wake: Callable[[], None], meter: Meter) -> None:
+        self._db = db
+        self._wake = wake
+        # A dead worker's job is delivered again after one.
+        ack_wait_s = Limits().ack_wait_s
+        self._silence_s = 3 * ack_wait_s
+        self._loop = Repeating(self.sweep, name="job sweeper", every_s=ack_wait_s)
+        self._lag = meter.create_gauge(
+            "towhee.outbox.lag", unit="s", description="Age of the oldest row that is not on the bus."
+        )
+        self._republished = meter.create_counter(
+            "towhee.job.republished", description="Jobs put on the bus again after a long silence."
+        )
+
+    def start(self) -> None:
+        """Look for lost jobs from now on."""
+        self._loop.start()
+
+    async def close(self) -> None:
+        """Finish the batch in hand."""
+        await self._loop.close()
+
+    async def sweep(self) -> None:
+        """Look once."""
+        async with self._db.transaction():
+            lost = await self._db.fetch(_LOST, self._silence_s, _BATCH)
+            for row in lost:
+                await self._put_back(row)
+        if lost:
+            self._republished.add(len(lost))
+            self._wake()
+        [oldest] = await self._db.fetch(
+            "SELECT extract(epoch FROM coalesce(now() - min(created_at), interval '0'))::float8 AS age_s"
+            " FROM outbox WHERE sent_at IS NULL"
+        )
+        self._lag.set(oldest["age_s"])
+
+    async def _put_back(self, row: dict[str, Any]) -> None:
+        number = row["publish_number"] + 1
+        _logger.warning("job %s was not heard of for long: publication %d", row["id"], number)
+        await self._db.execute("UPDATE jobs SET publish_number = {} WHERE id = {}", number, row["id"])
+        await add_to_outbox(self._db, row["subject"], EmbedJob(job_id=str(row["id"]), publish_number=number))
