@@ -67,13 +67,19 @@ class Channel:
         self._queue = queue
         self._receive = receive
         self._subscription: Subscription | None = None
+        #: The task that receives at this moment.
+        self.receiving: asyncio.Task[Any] | None = None
 
     async def bind(self, client: Client) -> None:
         """Subscribe with this client from now on."""
 
         # nats-py insists on a coroutine function, which a bound callable may not be.
         async def receive(message: Msg) -> None:
-            await self._receive(message)
+            self.receiving = asyncio.current_task()
+            try:
+                await self._receive(message)
+            finally:
+                self.receiving = None
 
         self._subscription = await client.subscribe(
             self.subject,
@@ -164,10 +170,17 @@ class Connection:
     async def publish(
         self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Hand a message to the connection; it is buffered while there is none."""
-        await self._client.publish(
-            subject, payload, reply=reply, headers=None if headers is None else dict(headers)
-        )
+        """Hand a message to the connection; it waits there while the connection is lost.
+
+        Raises:
+            BusUnavailable: too much is waiting, or the connection is closed.
+        """
+        try:
+            await self._client.publish(
+                subject, payload, reply=reply, headers=None if headers is None else dict(headers)
+            )
+        except nats.errors.Error as error:
+            raise BusUnavailable(f"{subject}: {error}") from error
 
     async def listen(self, subject: str, receive: Receive, *, queue: str = "") -> Channel:
         """Receive what is published on the subject; the server knows of it when this returns.
@@ -218,6 +231,8 @@ class Connection:
 
     async def wait_until_connected(self, timeout_s: float) -> bool:
         """Wait for a connection; return whether there is one."""
+        if self._connected.is_set():
+            return True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._connected.wait(), timeout_s)
         return self._connected.is_set()

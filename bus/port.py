@@ -25,6 +25,10 @@ class Delivery(Protocol):
         """The decoded message."""
 
     @property
+    def subject(self) -> str:
+        """Where it was published."""
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """Headers, trace context among them."""
 
@@ -52,7 +56,10 @@ class Puller(Protocol):
         """Return between 0 and ``limit`` deliveries, as soon as there is one, or none after ``wait_s``.
 
         Undecodable messages never come out of here: malformed ones are terminated, unknown tags are
-        handed back with a delay.
+        handed back with a delay. A fetch that is cancelled loses nothing.
+
+        Raises:
+            ConsumerGone: nothing answers for the consumer; it may be there again later.
         """
 
     async def close(self) -> None:

@@ -28,9 +28,9 @@ class Tasks:
             _log.warning("%s failed: %r", task.get_name(), error)
 
     async def join(self) -> None:
-        """Wait for all of them, those that start meanwhile included."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+        """Wait for all of them, those that start meanwhile included; one of them does not wait for itself."""
+        while others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     async def cancel(self) -> None:
         """Cancel all of them and wait for their end."""

@@ -8,6 +8,9 @@ import nats
 import pytest
 import pytest_asyncio
 
+from bus.client import NatsBus
+from bus.memory import MemoryBus
+from bus.topology import Topology, apply
 from deploy.local.child import ChildOptions
 from deploy.local.nats import LocalNats
 
@@ -39,3 +42,20 @@ async def empty_nats_url(nats_url: str) -> str:
     """The nats-server without any stream."""
     await wipe(nats_url)
     return nats_url
+
+
+@pytest_asyncio.fixture
+async def nats_bus(empty_nats_url: str) -> AsyncIterator[NatsBus]:
+    """A connection to the nats-server, with empty streams for the pool "default"."""
+    await apply(empty_nats_url, Topology.for_pools(["default"]))
+    connected = await NatsBus.connect(empty_nats_url, name="test")
+    yield connected
+    await connected.close()
+
+
+@pytest_asyncio.fixture
+async def bus() -> AsyncIterator[MemoryBus]:
+    """An empty bus inside this process, for the pool "default"."""
+    memory = MemoryBus()
+    yield memory
+    await memory.close()
