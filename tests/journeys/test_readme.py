@@ -1,0 +1,107 @@
+"""Every command in the README, run in its order, as a newcomer would."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.stack import RunningStack, eventually
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(?P<language>bash|python)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+README_URL = "http://127.0.0.1:8000"
+COMMAND_S = 120.0
+
+
+def _blocks(language: str) -> list[str]:
+    found = BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))
+    return [match["code"] for match in found if match["language"] == language]
+
+
+def _shell_blocks() -> list[str]:
+    return [block for block in _blocks("bash") if not block.startswith("make ")]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, photos: dict[str, Path]) -> Path:
+    """A folder to type in, with a photo."""
+    shutil.copy(photos["lion"], tmp_path / "photo.jpg")
+    return tmp_path
+
+
+def test_what_is_typed_in_the_readme_works(stack: RunningStack, desk: Path) -> None:
+    # One shell for all blocks: later ones use what earlier ones have set.
+    script = "\n".join(_shell_blocks()).replace(README_URL, stack.url)
+
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=desk,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(desk)},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr + done.stdout
+    assert '"embedding"' in done.stdout
+    assert '"dimension":1280' in done.stdout.replace(" ", "")
+    assert "SUCCEEDED" in done.stdout
+    assert (3, 384) == np.load(desk / "vectors.npy").shape
+    _run_python(stack, desk)
+
+
+def _run_python(stack: RunningStack, desk: Path) -> None:
+    for block in _blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", block.replace(README_URL, stack.url)],
+            cwd=desk,
+            env={"PATH": os.environ["PATH"], "HOME": str(desk)},
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+        assert "text-embedding-minilm [384, 384]" in done.stdout
+
+
+@pytest.fixture
+def make_up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`make up` in this checkout, in its own process group, on a free port and a data folder of its own."""
+    with subprocess.Popen(
+        ["make", "up", f"VENV={sys.prefix}", f"ARGS=--port 0 --data-dir {tmp_path / 'data'}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_make_up_says_ready_and_stops_on_ctrl_c(make_up: subprocess.Popen[str]) -> None:
+    assert ["make up\n"] == [block for block in _blocks("bash") if block.startswith("make ")][:1]
+    assert make_up.stdout is not None
+    lines = []
+    for line in make_up.stdout:
+        lines.append(line)
+        if line.startswith("ready http://127.0.0.1:"):
+            break
+
+    # The terminal sends Ctrl-C to the whole group.
+    os.killpg(make_up.pid, signal.SIGINT)
+    lines += list(make_up.stdout)
+
+    assert any(line.startswith("ready ") for line in lines), "".join(lines)
+    assert eventually(lambda: make_up.poll() is not None, within_s=60)
