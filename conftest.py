@@ -3,6 +3,8 @@
 pytest_plugins = [
     "tests.support.bus",
     "tests.support.database",
+    "tests.support.embedding",
+    "tests.support.embedding_app",
     "tests.support.objects",
     "tests.support.script",
     "tests.support.stack",

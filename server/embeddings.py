@@ -154,6 +154,6 @@ def _cut(vectors: npt.NDArray[np.float32], dimension: int) -> npt.NDArray[np.flo
     """Keep the first dimensions and make every row of unit length again; zero rows stay zero."""
     if dimension == vectors.shape[1]:
         return vectors
-    kept = np.ascontiguousarray(vectors[:, :dimension])
+    kept = vectors[:, :dimension].copy()
     kept /= np.maximum(np.sqrt(np.einsum("nd,nd->n", kept, kept)), _TINY)[:, None]
     return kept

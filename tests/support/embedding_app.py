@@ -1,0 +1,76 @@
+"""Fixtures: the REST face of the embedding services, called over ASGI by a signed-in user."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar, Request
+from litestar.di import Provide
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from server.auth.guards import require_principal
+from server.auth.principal import Principal
+from server.embeddings import Embeddings
+from server.pipelines import Pipelines
+from server.rest.embeddings import EmbeddingsController, ModelsController
+from server.rest.errors import exception_handlers
+from server.rest.uploads import FilesController
+from server.selection import Selector
+from server.uploads import Uploads
+
+
+class SignedIn:
+    """Who the next request comes from; a test may change it."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+
+
+@pytest.fixture
+def signed_in(principal: Principal) -> SignedIn:
+    """The user of ``rest``."""
+    return SignedIn(principal)
+
+
+def _principal(request: Request[Any, Any, Any]) -> Principal:
+    return require_principal(request)
+
+
+@pytest.fixture
+def embedding_app(
+    signed_in: SignedIn, embeddings: Embeddings, uploads: Uploads, pipelines: Pipelines
+) -> Litestar:
+    """The controllers with their services, behind a middleware that takes everybody's word."""
+
+    def sign_in(app: ASGIApp) -> ASGIApp:
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("state", {})["principal"] = signed_in.principal
+            await app(scope, receive, send)
+
+        return call
+
+    given: dict[str, Callable[[], object]] = {
+        "embeddings": lambda: embeddings,
+        "uploads": lambda: uploads,
+        "pipelines": lambda: pipelines,
+        "selector": lambda: Selector(pipelines),
+    }
+    return Litestar(
+        [EmbeddingsController, ModelsController, FilesController],
+        dependencies={
+            "principal": Provide(_principal, sync_to_thread=False),
+            **{name: Provide(give, sync_to_thread=False) for name, give in given.items()},
+        },
+        middleware=[sign_in],
+        exception_handlers=exception_handlers(),
+        request_max_body_size=2_000_000,
+    )
+
+
+@pytest.fixture
+async def rest(embedding_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app."""
+    transport = httpx.ASGITransport(app=embedding_app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
