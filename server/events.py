@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -50,14 +51,15 @@ class JobHistory:
         """Whether nobody subscribes here, and nothing is held for anybody."""
         return self._nudges.is_idle
 
-    async def check(self, user_id: UUID, job_id: UUID, after: str | None) -> None:
-        """Raise what `subscribe` would raise before its first record.
+    async def has_more(self, user_id: UUID, job_id: UUID, after: str | None) -> bool:
+        """Whether `subscribe` would yield anything: False once the job has ended and all was read.
 
         Raises:
             NotFound: no such job, or somebody else's.
             InvalidInput: ``after`` is no cursor of this job (path ``after``).
         """
-        await self._start(user_id, job_id, after)
+        job, position = await self._start(user_id, job_id, after)
+        return not JobState(job["state"]).is_final or position.seq < job["last_seq"]
 
     async def subscribe(
         self, user_id: UUID, job_id: UUID, after: str | None = None
@@ -71,7 +73,7 @@ class JobHistory:
             NotFound: no such job, or somebody else's.
             InvalidInput: ``after`` is no cursor of this job (path ``after``).
         """
-        start = await self._start(user_id, job_id, after)
+        _, start = await self._start(user_id, job_id, after)
         seq = start.seq
         async with self._nudges.watching(job_id) as bell:
             while True:
@@ -91,9 +93,9 @@ class JobHistory:
                         return
                     await bell.wait()
 
-    async def _start(self, user_id: UUID, job_id: UUID, after: str | None) -> Position:
+    async def _start(self, user_id: UUID, job_id: UUID, after: str | None) -> tuple[dict[str, Any], Position]:
         job = await self._db.fetch_one(
-            "SELECT last_seq FROM jobs WHERE id = {} AND user_id = {} AND kind = {}",
+            "SELECT state, last_seq FROM jobs WHERE id = {} AND user_id = {} AND kind = {}",
             job_id,
             user_id,
             EMBEDDING,
@@ -103,7 +105,7 @@ class JobHistory:
         position = decode_cursor(after)
         if position.seq > job["last_seq"]:
             raise InvalidInput("This is a cursor of another job.", path=("after",))
-        return position
+        return job, position
 
     async def _rows(self, job_id: UUID, seq: int) -> list[_Row]:
         rows = await self._db.fetch(

@@ -113,7 +113,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
         embeddings,
         relay,
         Claims(db, bus, meter=meter),
-        Projection(db, bus, meter=meter),
+        Projection(db, bus, usage, meter=meter),
     ):
         await service.start()
         stack.push_async_callback(service.close)
@@ -130,7 +130,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
         embeddings=embeddings,
         usage=usage,
         embedding_jobs=EmbeddingJobs(
-            db, objects, JobInputs(uploads, selector, settings=settings), wake=relay.wake
+            db, objects, _job_inputs(settings, uploads, selector), usage, wake=relay.wake
         ),
         job_history=JobHistory(db, bus, objects),
         health=_health(parts, pipelines),
@@ -143,6 +143,12 @@ def _embed_limits(settings: Settings) -> EmbedLimits:
         max_inputs=settings.max_inputs,
         max_text_bytes=settings.max_text_bytes,
         cache_bytes=settings.cache_bytes,
+    )
+
+
+def _job_inputs(settings: Settings, uploads: Uploads, selector: Selector) -> JobInputs:
+    return JobInputs(
+        uploads, selector, max_inputs=settings.max_job_inputs, max_text_bytes=settings.max_text_bytes
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -18,6 +17,7 @@ from server.auth.principal import Principal, Scope
 from server.disconnects import ClientGone
 from server.errors import ServiceError
 from server.records import FileRecord, Modality
+from server.rest.attachments import attachment_headers
 from server.rest.documents import file_form
 from server.rest.multipart import drain, open_file_part
 from server.rest.pages import After, First, PageBody, page_body, page_request
@@ -145,14 +145,7 @@ class FilesController(Controller):
         return Stream(
             uploads.stream(record),
             media_type=record.media_type,
-            headers={
-                "content-length": str(record.byte_size),
-                "content-disposition": _attachment(record.name),
-                "content-security-policy": "default-src 'none'; sandbox",
-                "x-content-type-options": "nosniff",
-                "cross-origin-resource-policy": "same-origin",
-                "cache-control": "private, no-store",
-            },
+            headers=attachment_headers(record.name, record.byte_size),
         )
 
     @delete("/{file_id:uuid}", status_code=HTTP_204_NO_CONTENT, summary="Delete a file")
@@ -173,15 +166,6 @@ async def _body_of(request: _Request) -> AsyncIterator[bytes]:
     except InternalServerException as error:
         # What Litestar says when the client hangs up in the middle of the body.
         raise ClientGone from error
-
-
-def _attachment(name: str) -> str:
-    """Write Content-Disposition: an ASCII name for old clients, then the real one (RFC 6266, RFC 8187)."""
-    plain = "".join(
-        character if character.isascii() and character.isprintable() and character not in '"\\%' else "_"
-        for character in name
-    )
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _view(record: FileRecord) -> FileView:
