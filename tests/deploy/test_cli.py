@@ -35,7 +35,7 @@ def refused(script: Script, *arguments: str, **environ: str) -> tuple[int, str]:
             "towhee-api: NATS_URL is not set: set it, or name a running stack with --data-dir",
         ),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "line",
 )
 def test_a_wrong_command_line_is_refused_in_one_line(
     towhee_api: Script, arguments: list[str], line: str

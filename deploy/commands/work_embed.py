@@ -1,0 +1,13 @@
+"""`towhee-api work embed`: one embedding worker."""
+
+import argparse
+import os
+
+from deploy.environment import with_stack
+from workers.embed.worker import main
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compute embeddings until SIGTERM or SIGINT, then finish what has begun."""
+    os.environ.update(with_stack(arguments))
+    return main()
