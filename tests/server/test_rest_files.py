@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.errors import InvalidInput, PayloadTooLarge
+from server.rest.attachments import content_disposition
 from server.rest.multipart import open_file_part
-from server.rest.uploads import _attachment
 from tests.support.embedding import MakePrincipal
 from tests.support.embedding_app import SignedIn
 
@@ -61,12 +61,12 @@ async def test_the_bytes_come_back_as_an_attachment_that_can_do_no_harm(rest: ht
     ],
 )
 def test_names_are_quoted_for_old_and_new_clients(name: str, header: str) -> None:
-    assert header == _attachment(name)
+    assert header == content_disposition(name)
 
 
 @given(st.text())
 def test_no_name_breaks_out_of_the_header(name: str) -> None:
-    header = _attachment(name.encode("utf-8", "replace").decode())
+    header = content_disposition(name.encode("utf-8", "replace").decode())
 
     assert header.isascii()
     assert header.isprintable()
