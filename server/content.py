@@ -105,9 +105,9 @@ class ContentDetector:
             return _text(label, score, name)
         return _by_model(label, score, found)
 
-    async def close(self) -> None:
-        """End the thread; a call that runs is waited for."""
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+    def close(self) -> None:
+        """Let the thread end when it has done what it does; whoever still waits for it is cancelled."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _ask_model(self, head: bytes) -> tuple["ContentTypeInfo", float]:
         if self._waiting >= _MAX_WAITING:

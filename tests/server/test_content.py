@@ -22,7 +22,7 @@ from server.signatures import find_binary, find_textual
 async def detector() -> AsyncIterator[ContentDetector]:
     detector = ContentDetector()
     yield detector
-    await detector.close()
+    detector.close()
 
 
 def _encoded(image_format: str) -> bytes:

@@ -11,43 +11,11 @@ import pytest
 from bus.envelope import Message
 from bus.errors import BusError, NotPermitted, PublishFailed, StreamFull
 from bus.memory import MemoryBus
-from bus.messages import EmbeddingRefused, EmbedNow, Input, TextInput
+from bus.messages import EmbeddingRefused, EmbedNow
 from bus.port import Bus
 from bus.topology import embed_interactive
 from server.errors import Busy, PipelineUnavailable, ServiceError, TimedOut, UnsupportedMedia
-from server.ids import new_id
-from server.interactive import InteractiveLane
-from server.records import Modality, PipelineRecord
-from server.single_flight import Rows, SingleFlight
-from server.vector_cache import VectorCache
-from tests.support.embedding import TEXT_PIPELINE, EmbedWorker, vector_of
-
-PIPELINE = PipelineRecord(
-    id=new_id(),
-    name="text-a",
-    version="1",
-    modality=Modality.TEXT,
-    dimension=8,
-    pool="default",
-    max_tokens=None,
-    auto_rank=1,
-    description="",
-    available=True,
-)
-
-
-class Replica:
-    """What one server holds: a lane, and the vectors that come over it."""
-
-    def __init__(self, bus: Bus, replica_id: str = "r1") -> None:
-        self.lane = InteractiveLane(bus, replica_id=replica_id)
-        self.flights = SingleFlight(self.lane, VectorCache(100_000))
-
-    async def rows(self, *texts: str, timeout_s: float = 10.0) -> Rows:
-        """Ask for some texts."""
-        inputs: list[Input] = [TextInput(text=text) for text in texts]
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        return await self.flights.rows(PIPELINE, [text.encode() for text in texts], inputs, deadline=deadline)
+from tests.support.embedding import TEXT_PIPELINE, EmbedWorker, Replica, vector_of
 
 
 class PickyBus(MemoryBus):

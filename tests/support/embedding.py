@@ -28,16 +28,34 @@ from server.content import ContentDetector
 from server.database import Database
 from server.embeddings import Embeddings, EmbedLimits
 from server.ids import new_id
+from server.interactive import InteractiveLane
 from server.pipelines import Pipelines
+from server.records import Modality, PipelineRecord
 from server.selection import Selector
+from server.single_flight import Rows, SingleFlight
 from server.uploads import Uploads
 from server.usage import UsageMeter
+from server.vector_cache import VectorCache
 
 TEXT_PIPELINE = HostedPipeline(
     name="text-a", version="1", modality="TEXT", dimension=8, pool="default", auto_rank=1, description="texts"
 )
 IMAGE_PIPELINE = HostedPipeline(
     name="image-a", version="1", modality="IMAGE", dimension=6, pool="default", auto_rank=1
+)
+
+#: TEXT_PIPELINE as a server knows it.
+TEXT_RECORD = PipelineRecord(
+    id=new_id(),
+    name="text-a",
+    version="1",
+    modality=Modality.TEXT,
+    dimension=8,
+    pool="default",
+    max_tokens=None,
+    auto_rank=1,
+    description="",
+    available=True,
 )
 
 MakePrincipal = Callable[..., Awaitable[Principal]]
@@ -150,6 +168,21 @@ class EmbedWorker:
         )
 
 
+class Replica:
+    """What one server holds of the interactive lane, asked for texts of TEXT_PIPELINE."""
+
+    def __init__(self, bus: Bus, replica_id: str = "r1") -> None:
+        self.lane = InteractiveLane(bus, replica_id=replica_id)
+        self.flights = SingleFlight(self.lane, VectorCache(100_000))
+
+    async def rows(self, *texts: str, timeout_s: float = 10.0) -> Rows:
+        """Ask for some texts."""
+        inputs: list[Input] = [TextInput(text=text) for text in texts]
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        keys = [text.encode() for text in texts]
+        return await self.flights.rows(TEXT_RECORD, keys, inputs, deadline=deadline)
+
+
 @pytest.fixture
 async def worker(bus: MemoryBus) -> AsyncIterator[EmbedWorker]:
     """A running worker with a pipeline for text and one for images."""
@@ -219,7 +252,7 @@ async def uploads(database: Database, objects: ObjectStore) -> AsyncIterator[Upl
     """Uploads of at most 100 kB."""
     detector = ContentDetector()
     yield Uploads(database, objects, detector, max_upload_bytes=100_000)
-    await detector.close()
+    detector.close()
 
 
 @pytest.fixture
