@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.support.embedding",
     "tests.support.embedding_app",
     "tests.support.objects",
+    "tests.support.photos",
     "tests.support.script",
     "tests.support.stack",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from tests.support.api import ApiClient
 from tests.support.script import Script
 from tests.support.servers import second_server
-from tests.support.stack import RunningStack
+from tests.support.stack import RunningStack, eventually
 
 NUM_TEXTS = 500
 
@@ -124,7 +124,8 @@ async def test_a_job_outlives_its_worker(stack: RunningStack, user: ApiClient) -
 
 
 async def test_a_call_in_flight_outlives_its_worker(stack: RunningStack, user: ApiClient) -> None:
-    [worker] = stack.find("work embed")
+    # It may just have been started again.
+    [worker] = eventually(lambda: stack.find("work embed"))
     # Frozen, it holds what it has pulled and answers nothing until it is gone.
     os.kill(worker, signal.SIGSTOP)
     call = asyncio.create_task(

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import websockets
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "violet kettle sings at noon"
 _TIMEOUT_S = 60.0
 
 

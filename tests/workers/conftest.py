@@ -1,9 +1,7 @@
 """Fixtures: the real models, loaded once a session, and the pictures and texts to try them on."""
 
-import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 import torch
@@ -48,24 +46,3 @@ async def start_engine() -> AsyncIterator[StartEngine]:
 async def engine(start_engine: StartEngine, pipelines: dict[str, Pipeline]) -> Engine:
     """An engine around the real pipelines."""
     return start_engine(pipelines, EngineSettings())
-
-
-@pytest.fixture(scope="session")
-def photos() -> dict[str, Path]:
-    """Photos by what they show, out of the development packages that bring them."""
-    gradio = _folder_of("gradio") / "media_assets" / "images"
-    skimage = _folder_of("skimage") / "data"
-    return {
-        "lion": gradio / "lion.jpg",
-        "cheetah": gradio / "cheetah.jpg",
-        "tower": gradio / "tower.jpg",
-        "rocket": skimage / "rocket.jpg",
-        "coffee": skimage / "coffee.png",
-    }
-
-
-def _folder_of(package: str) -> Path:
-    found = importlib.util.find_spec(package)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent
