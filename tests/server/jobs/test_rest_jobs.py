@@ -1,0 +1,278 @@
+"""Jobs over REST."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from io import BytesIO
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from server.auth.guards import provide_principal
+from server.auth.principal import Principal
+from server.auth.principal import Scope as Right
+from server.database import Database
+from server.ids import new_id
+from server.records import EmbeddingJobRecord
+from server.rest.errors import exception_handlers
+from server.rest.jobs import JobsController
+from tests.support.jobs import HOSTED, Replica, Worker, make_user, vector_of
+from tests.support.processes import until
+
+Event = dict[str, Any]
+
+
+class Caller:
+    """Who the next request comes from."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+
+
+@pytest.fixture
+def caller(owner: Principal) -> Caller:
+    """The owner, unless a test says otherwise."""
+    return Caller(owner)
+
+
+@pytest.fixture
+def app(replica: Replica, caller: Caller) -> Litestar:
+    """The controller on real services, behind a middleware that takes everybody's word."""
+
+    def sign_in(inner: ASGIApp) -> ASGIApp:
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("state", {})["principal"] = caller.principal
+            await inner(scope, receive, send)
+
+        return call
+
+    given: dict[str, Callable[..., object]] = {
+        "principal": provide_principal,
+        "embedding_jobs": lambda: replica.jobs,
+        "job_history": lambda: replica.history,
+    }
+    return Litestar(
+        [JobsController],
+        dependencies={name: Provide(give, sync_to_thread=False) for name, give in given.items()},
+        middleware=[sign_in],
+        exception_handlers=exception_handlers(),
+    )
+
+
+@pytest.fixture
+async def rest(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app."""
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
+
+
+@pytest.fixture
+async def ended(replica: Replica, worker: Worker, owner: Principal) -> EmbeddingJobRecord:
+    """A job that has succeeded, with item 3 failed."""
+    job = await replica.create(owner, 5)
+    claimed = await worker.claim(job.id)
+    for chunk in range(3):
+        await worker.report(claimed, chunk, failed=[3] if chunk == 1 else [])
+    await replica.projection.step()
+    return job
+
+
+def _events(stream: str) -> list[Event]:
+    """Read server-sent events as a browser does: blocks of fields, ended by an empty line."""
+    blocks = [block for block in stream.split("\n\n") if block]
+    events = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+    return [{**event, "data": json.loads(event["data"])} for event in events]
+
+
+async def test_a_job_is_accepted_and_can_be_found(rest: httpx.AsyncClient) -> None:
+    answer = await rest.post("/v1/jobs", json={"texts": ["one", "two"], "idempotency_key": "monday"})
+
+    job = answer.json()
+    assert (202, f"/v1/jobs/{job['id']}") == (answer.status_code, answer.headers["location"])
+    assert ("QUEUED", HOSTED.name, 2, 0) == (
+        job["state"],
+        job["pipeline"],
+        job["item_count"],
+        job["completed_count"],
+    )
+    assert (None, None) == (job["result_url"], job["error"])
+    assert job == (await rest.get(answer.headers["location"])).json()
+    assert {"data": [job], "has_more": False, "next_cursor": None} == (await rest.get("/v1/jobs")).json()
+    again = await rest.post("/v1/jobs", json={"texts": ["one", "two"], "idempotency_key": "monday"})
+    assert (202, job) == (again.status_code, again.json())
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "path"),
+    [
+        ("[]", 400, "INVALID_INPUT", None),
+        ("{", 400, "INVALID_INPUT", None),
+        ("{}", 400, "INVALID_INPUT", ["texts"]),
+        ('{"texts": "one"}', 400, "INVALID_INPUT", ["texts"]),
+        ('{"texts": [1]}', 400, "INVALID_INPUT", ["texts"]),
+        ('{"texts": ["one", ""]}', 400, "INVALID_INPUT", ["texts", "1"]),
+        ('{"texts": ["one", "\\ud800"]}', 400, "INVALID_INPUT", ["texts", "1"]),
+        ('{"texts": ["one"], "pipeline": "\\ud800"}', 400, "INVALID_INPUT", ["pipeline"]),
+        ('{"texts": ["one"], "pipeline": "nobody"}', 404, "NOT_FOUND", ["pipeline"]),
+        ('{"texts": ["one"], "colour": "blue"}', 400, "INVALID_INPUT", ["colour"]),
+        ('{"file_ids": ["mine"]}', 404, "NOT_FOUND", ["file_ids", "0"]),
+        ('{"file_ids": ["' + str(new_id()) + '"]}', 404, "NOT_FOUND", ["file_ids", "0"]),
+        ('{"texts": ["one"], "idempotency_key": ""}', 400, "INVALID_INPUT", ["idempotency_key"]),
+    ],
+)
+async def test_a_body_that_is_no_job_is_refused_by_field(
+    rest: httpx.AsyncClient, body: str, status: int, code: str, path: list[str] | None
+) -> None:
+    answer = await rest.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+
+    error = answer.json()["error"]
+    assert (status, code, path) == (answer.status_code, error["code"], error["path"])
+
+
+async def test_a_key_used_for_another_request_is_a_conflict(rest: httpx.AsyncClient) -> None:
+    await rest.post("/v1/jobs", json={"texts": ["one"], "idempotency_key": "monday"})
+    answer = await rest.post("/v1/jobs", json={"texts": ["two"], "idempotency_key": "monday"})
+
+    assert (409, "CONFLICT") == (answer.status_code, answer.json()["error"]["code"])
+
+
+async def test_a_form_of_another_page_can_make_no_job(rest: httpx.AsyncClient) -> None:
+    answer = await rest.post("/v1/jobs", content='{"texts": ["one"]}', headers={"content-type": "text/plain"})
+
+    assert 415 == answer.status_code
+
+
+async def test_every_event_is_sent_with_its_cursor_as_id(
+    rest: httpx.AsyncClient, ended: EmbeddingJobRecord
+) -> None:
+    answer = await rest.get(f"/v1/jobs/{ended.id}/events")
+
+    assert (200, "no-store") == (answer.status_code, answer.headers["cache-control"])
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = _events(answer.text)
+    assert ["job_state_changed"] * 2 + ["item_embedded"] * 3 + ["item_failed", "item_embedded"] + [
+        "job_state_changed"
+    ] == [event["event"] for event in events]
+    assert ["QUEUED", "RUNNING", "SUCCEEDED"] == [
+        event["data"]["state"] for event in events if event["event"] == "job_state_changed"
+    ]
+    for event in events:
+        if event["event"] == "item_embedded":
+            assert vector_of(event["data"]["index"]).tolist() == event["data"]["vector"]
+    failed = next(event["data"] for event in events if event["event"] == "item_failed")
+    assert (3, "INVALID_INPUT", "It is bad.", 1) == (
+        failed["index"],
+        failed["code"],
+        failed["message"],
+        failed["attempt"],
+    )
+
+
+async def test_a_client_that_comes_back_goes_on_after_the_last_event_it_saw(
+    rest: httpx.AsyncClient, ended: EmbeddingJobRecord
+) -> None:
+    url = f"/v1/jobs/{ended.id}/events"
+    ids = [event["id"] for event in _events((await rest.get(url)).text)]
+
+    for cut, last_id in enumerate(ids[:-1], start=1):
+        answer = await rest.get(url, headers={"last-event-id": last_id})
+        assert ids[cut:] == [event["id"] for event in _events(answer.text)]
+
+    # This status keeps a browser from coming back.
+    assert 204 == (await rest.get(url, headers={"last-event-id": ids[-1]})).status_code
+    answer = await rest.get(url, headers={"last-event-id": "yesterday"})
+    assert (400, ["after"]) == (answer.status_code, answer.json()["error"]["path"])
+
+
+async def test_a_client_that_hangs_up_in_a_stream_leaves_nothing_behind(
+    app: Litestar, replica: Replica, owner: Principal
+) -> None:
+    job = await replica.create(owner, 1)
+    sent: list[bytes] = []
+    gone = asyncio.Event()
+    requests = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Any:  # noqa: ANN401 - an ASGI message
+        request = next(requests, None)
+        if request is not None:
+            return request
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:  # noqa: ANN401 - an ASGI message
+        sent.append(message.get("body", b""))
+
+    path = f"/v1/jobs/{job.id}/events"
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "scheme": "http",
+        "http_version": "1.1",
+        "server": ("localhost", 80),
+        "client": ("localhost", 1),
+    }
+    request = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+    await until(lambda: b"QUEUED" in b"".join(sent))
+    assert not replica.history.is_idle
+
+    gone.set()
+    await asyncio.wait_for(request, 5)
+
+    await until(lambda: replica.history.is_idle)
+
+
+async def test_the_vectors_come_as_one_attachment(rest: httpx.AsyncClient, ended: EmbeddingJobRecord) -> None:
+    job = (await rest.get(f"/v1/jobs/{ended.id}")).json()
+    answer = await rest.get(job["result_url"])
+
+    assert (200, str(len(answer.content))) == (answer.status_code, answer.headers["content-length"])
+    assert answer.headers["content-disposition"].startswith(f'attachment; filename="{ended.id}.npy"')
+    assert ("nosniff", "default-src 'none'; sandbox") == (
+        answer.headers["x-content-type-options"],
+        answer.headers["content-security-policy"],
+    )
+    result = np.load(BytesIO(answer.content), allow_pickle=False)
+    assert [False, False, False, True, False] == np.isnan(result).all(axis=1).tolist()
+
+
+async def test_a_failed_job_says_why_and_has_no_result(
+    rest: httpx.AsyncClient, replica: Replica, worker: Worker, owner: Principal
+) -> None:
+    job = await replica.create(owner, 1)
+    await worker.give_up(await worker.claim(job.id), "It can't be done.")
+    await replica.projection.step()
+
+    view = (await rest.get(f"/v1/jobs/{job.id}")).json()
+    assert {"code": "INVALID_INPUT", "message": "It can't be done."} == view["error"]
+    assert 409 == (await rest.get(f"/v1/jobs/{job.id}/result")).status_code
+
+
+@pytest.mark.parametrize("part", ["", "/events", "/result"])
+async def test_somebody_elses_job_is_not_there(
+    rest: httpx.AsyncClient, caller: Caller, database: Database, ended: EmbeddingJobRecord, part: str
+) -> None:
+    caller.principal = await make_user(database)
+
+    assert 404 == (await rest.get(f"/v1/jobs/{ended.id}{part}")).status_code
+    assert [] == (await rest.get("/v1/jobs")).json()["data"]
+
+
+@pytest.mark.parametrize("path", ["", "/{}", "/{}/events", "/{}/result"])
+async def test_a_key_for_training_alone_sees_no_job(
+    rest: httpx.AsyncClient, caller: Caller, ended: EmbeddingJobRecord, path: str
+) -> None:
+    caller.principal = msgspec.structs.replace(caller.principal, scopes=frozenset({Right.TRAIN}))
+
+    assert 403 == (await rest.get("/v1/jobs" + path.format(ended.id))).status_code
+    assert 403 == (await rest.post("/v1/jobs", json={"texts": ["one"]})).status_code
