@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, Parameter
+from litestar.params import FromPath, HeaderParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 from msgspec import Meta
@@ -154,7 +154,7 @@ class JobsController(Controller):
         job_history: NamedDependency[JobHistory],
         last_event_id: Annotated[
             str | None,
-            Parameter(header="Last-Event-ID", description="The id of the last event that was seen."),
+            HeaderParameter(name="Last-Event-ID", description="The id of the last event that was seen."),
         ] = None,
     ) -> Response[Any]:
         """Send what happens to a job as server-sent events, from the first one on, until it has ended.

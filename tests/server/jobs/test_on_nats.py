@@ -11,6 +11,7 @@ from bus import subjects
 from bus.client import NatsBus
 from bus.messages import EmbedJob, ItemsEmbedded
 from bus.objects import ObjectStore
+from bus.port import Delivery
 from bus.topology import PROJECTION, embed_bulk
 from server.auth.principal import Principal
 from server.database import Database
@@ -122,7 +123,7 @@ async def test_reports_that_a_dead_projection_had_committed_come_again_and_chang
     job = await replica.create(owner, 4)
     await worker.finish(await worker.claim(job.id))
     dying = nats_bus.puller(PROJECTION)
-    deliveries = []
+    deliveries: list[Delivery] = []
     async with asyncio.timeout(5):
         while len(deliveries) < num_chunks(4):
             deliveries += await dying.fetch(limit=10, wait_s=1)

@@ -10,11 +10,11 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from server.auth.guards import provide_principal
+from server.auth.guards import require_principal
 from server.auth.principal import Principal
 from server.auth.principal import Scope as Right
 from server.database import Database
@@ -41,19 +41,23 @@ def caller(owner: Principal) -> Caller:
     return Caller(owner)
 
 
+def _principal(request: Request[Any, Any, Any]) -> Principal:
+    return require_principal(request)
+
+
 @pytest.fixture
 def app(replica: Replica, caller: Caller) -> Litestar:
     """The controller on real services, behind a middleware that takes everybody's word."""
 
-    def sign_in(inner: ASGIApp) -> ASGIApp:
+    def sign_in(app: ASGIApp) -> ASGIApp:
         async def call(scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("state", {})["principal"] = caller.principal
-            await inner(scope, receive, send)
+            await app(scope, receive, send)
 
         return call
 
     given: dict[str, Callable[..., object]] = {
-        "principal": provide_principal,
+        "principal": _principal,
         "embedding_jobs": lambda: replica.jobs,
         "job_history": lambda: replica.history,
     }
