@@ -3,13 +3,11 @@
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from litestar import Litestar
 from PIL import Image
 
@@ -249,22 +247,6 @@ async def test_the_bodies_we_read_ourselves_are_described(embedding_app: Litesta
     assert {"input", "model", "encoding_format", "dimensions", "user"} == set(body["properties"])
     assert ["input"] == body["required"]
     assert ["file"] == list(form["properties"])
-
-
-@pytest.fixture
-async def address(embedding_app: Litestar) -> AsyncIterator[str]:
-    """The app behind a real uvicorn on a free port of loopback."""
-    server = uvicorn.Server(uvicorn.Config(embedding_app, host="127.0.0.1", port=0, log_level="warning"))
-    serving = asyncio.create_task(server.serve())
-
-    async def has_started() -> bool:
-        return server.started
-
-    await until(has_started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await serving
 
 
 async def test_when_the_client_hangs_up_nobody_waits_for_the_answer(

@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from litestar import Litestar
 from PIL import Image
 
 from server.errors import InvalidInput, PayloadTooLarge
@@ -205,3 +207,41 @@ async def test_no_body_does_worse_than_being_refused(body: bytes, size: int) -> 
 
     with pytest.raises((InvalidInput, PayloadTooLarge)):
         await read()
+
+
+async def test_a_file_far_over_the_ceiling_is_refused_while_its_sender_still_listens(address: str) -> None:
+    async with httpx.AsyncClient(base_url=address) as client:
+        answer = await client.post("/v1/files", files={"file": ("a", b"x" * 250_000)})
+
+    assert (413, "PAYLOAD_TOO_LARGE") == (answer.status_code, answer.json()["error"]["code"])
+
+
+async def test_a_sender_who_hangs_up_in_the_middle_leaves_nothing(
+    embedding_app: Litestar, rest: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    half = _form(_part("file", b"x" * 90_000))[:80_000]
+    incoming: list[dict[str, Any]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": half, "more_body": True},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:  # noqa: ANN401 - an ASGI message
+        return incoming.pop()
+
+    async def send(message: Any) -> None:  # noqa: ANN401 - an ASGI message
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/files",
+        "raw_path": b"/v1/files",
+        "query_string": b"",
+        "headers": [(b"content-type", _FORM["content-type"].encode())],
+    }
+    await embedding_app(scope, receive, send)
+
+    assert 499 == sent[0]["status"]
+    assert [] == [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+    assert [] == (await rest.get("/v1/files")).json()["data"]

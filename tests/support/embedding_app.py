@@ -1,10 +1,12 @@
 """Fixtures: the REST face of the embedding services, called over ASGI by a signed-in user."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +20,7 @@ from server.rest.errors import exception_handlers
 from server.rest.uploads import FilesController
 from server.selection import Selector
 from server.uploads import Uploads
+from tests.support.embedding import until
 
 
 class SignedIn:
@@ -74,3 +77,19 @@ async def rest(embedding_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=embedding_app)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
+
+
+@pytest.fixture
+async def address(embedding_app: Litestar) -> AsyncIterator[str]:
+    """The app behind a real uvicorn on a free port of loopback."""
+    server = uvicorn.Server(uvicorn.Config(embedding_app, host="127.0.0.1", port=0, log_level="warning"))
+    serving = asyncio.create_task(server.serve())
+
+    async def has_started() -> bool:
+        return server.started
+
+    await until(has_started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
