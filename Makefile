@@ -57,6 +57,8 @@ clean: ## Remove the environment and what tools left behind; the data folder sta
 $(RUN_STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/it" >&2; exit 2; }
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/.location ]; then \
+	    echo "$(VENV) was not made here and stays as it is: say make VENV=another, or remove it" >&2; exit 2; fi
 	@if ! { grep -qs "$(BIN)" $(VENV)/.location && $(BIN)/python -m pip --version >/dev/null 2>&1; }; then \
 	    echo "Creating $(VENV) with $$($(PYTHON) --version)"; \
 	    $(PYTHON) -m venv --clear $(abspath $(VENV)); \

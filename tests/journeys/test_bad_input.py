@@ -127,11 +127,9 @@ async def test_somebody_elses_file_does_not_exist(
     assert {"node": None} == node
 
 
-@pytest.mark.parametrize(
-    "secret", ["", "nonsense", "twh_k_" + "0" * 33, "Bearer twice", "\u00e4".encode().decode("latin-1")]
-)
-async def test_a_malformed_credential_is_refused(stack: RunningStack, user: ApiClient, secret: str) -> None:
-    headers = {"authorization": f"Bearer {secret}"}
+@pytest.mark.parametrize("secret", [b"nonsense", b"twh_k_" + b"0" * 33, b"Bearer twice", b"\xc3\xa4\xff"])
+async def test_a_malformed_credential_is_refused(stack: RunningStack, user: ApiClient, secret: bytes) -> None:
+    headers = {b"authorization": b"Bearer " + secret}
     rest = await user.http.post("/v1/embeddings", json={"model": "auto", "input": "x"}, headers=headers)
     graphql = await user.http.post(
         "/graphql", json={"query": EMBED, "variables": {"input": {"texts": ["x"]}}}, headers=headers

@@ -77,7 +77,7 @@ def _run_python(stack: RunningStack, desk: Path) -> None:
 def make_up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`make up` in this checkout, in its own process group, on a free port and a data folder of its own."""
     with subprocess.Popen(
-        ["make", "up", f"VENV={sys.prefix}", f"ARGS=--port 0 --data-dir {tmp_path / 'data'}"],
+        ["make", "up", f"ARGS=--port 0 --data-dir {tmp_path / 'data'}"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
