@@ -52,16 +52,18 @@ constraints: $(DEV_STAMP) ## Pin what is installed now
 	mv constraints.txt.new constraints.txt
 
 clean: ## Remove the environment and what tools left behind; the data folder stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	[ ! -e $(VENV)/.location ] || rm -rf $(VENV)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 $(RUN_STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/it" >&2; exit 2; }
 	@if [ -e $(VENV) ] && [ ! -e $(VENV)/.location ]; then \
 	    echo "$(VENV) was not made here and stays as it is: say make VENV=another, or remove it" >&2; exit 2; fi
-	@if ! { grep -qs "$(BIN)" $(VENV)/.location && $(BIN)/python -m pip --version >/dev/null 2>&1; }; then \
+	@if ! { grep -qsxF "$(BIN)" $(VENV)/.location && $(BIN)/python -m pip --version >/dev/null 2>&1; }; then \
 	    echo "Creating $(VENV) with $$($(PYTHON) --version)"; \
-	    $(PYTHON) -m venv --clear $(abspath $(VENV)); \
+	    rm -rf $(VENV); mkdir -p $(VENV); echo "made by make, not complete" > $(VENV)/.location; \
+	    $(PYTHON) -m venv $(abspath $(VENV)); \
 	    echo "$(BIN)" > $(VENV)/.location; fi
 	@echo "Installing the server, the worker and the local services (minutes the first time)"
 	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local]' | $(NAMES)
