@@ -7,8 +7,6 @@ header, it counts only if the ``Origin``, which the browser sets, is the address
 """
 
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from litestar.datastructures import Cookie
 
@@ -51,13 +49,15 @@ def find_cookie_token(headers: Mapping[str, str], *, secure: bool, is_socket: bo
     counts = _is_own_origin(headers) if is_socket else bool(headers.get(CSRF_HEADER))
     if not counts:
         return None
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(cookie_name(secure=secure))
-    except CookieError:
-        return None
-    return None if cookie is None else cookie.value or None
+    # The standard library's parser gives up at the first odd cookie, which need not be ours.
+    for pair in headers.get("cookie", "").split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == cookie_name(secure=secure):
+            return value or None
+    return None
 
 
 def _is_own_origin(headers: Mapping[str, str]) -> bool:
-    origin, host = headers.get("origin"), headers.get("host")
-    return bool(origin and host) and urlsplit(origin or "").netloc.lower() == (host or "").lower()
+    # An origin is a scheme and a host with its port, and nothing else (RFC 6454, section 6.1).
+    _, separator, host = headers.get("origin", "").partition("://")
+    return bool(separator and host) and host.lower() == headers.get("host", "").lower()

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
+from litestar.params import FromPath
 from msgspec import Meta
 
 from server.auth.accounts import Accounts
@@ -163,7 +164,10 @@ class AccountsController(Controller):
 
     @delete("/sessions/{session_id:uuid}")
     async def end_session(
-        self, session_id: UUID, principal: NamedDependency[Principal], sessions: NamedDependency[Sessions]
+        self,
+        session_id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        sessions: NamedDependency[Sessions],
     ) -> None:
         """End one session of your account. Its sockets close within a second."""
         principal.require(Scope.ADMIN)
@@ -197,7 +201,10 @@ class AccountsController(Controller):
 
     @delete("/keys/{key_id:uuid}")
     async def revoke_key(
-        self, key_id: UUID, principal: NamedDependency[Principal], api_keys: NamedDependency[ApiKeys]
+        self,
+        key_id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        api_keys: NamedDependency[ApiKeys],
     ) -> None:
         """Revoke an API key. It is refused at once, and its sockets close within a second."""
         await api_keys.revoke(principal, key_id)
