@@ -1,12 +1,14 @@
 """Fixtures shared by all tests; each lives in the file that knows its subject."""
 
 pytest_plugins = [
+    "tests.support.accounts",
     "tests.support.bus",
     "tests.support.database",
     "tests.support.embedding",
     "tests.support.embedding_app",
     "tests.support.objects",
     "tests.support.photos",
+    "tests.support.rest",
     "tests.support.script",
     "tests.support.stack",
 ]

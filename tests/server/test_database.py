@@ -40,7 +40,8 @@ async def test_an_inner_transaction_can_fail_alone(database: Database) -> None:
         with pytest.raises(UniqueViolated):
             async with database.transaction():
                 await database.execute(INSERT, "A@b.example")
-        await database.execute(INSERT, "c@d.example")
+        async with database.transaction():
+            await database.execute(INSERT, "c@d.example")
 
     assert ["a@b.example", "c@d.example"] == await emails(database)
 
@@ -127,11 +128,21 @@ async def test_a_closed_database_is_not_reachable(database_url: str) -> None:
     await database.close()
 
     assert not await database.is_reachable()
+    with pytest.raises(DatabaseUnavailable):
+        async with database.transaction():
+            pass
 
 
 async def test_no_server_is_unavailable() -> None:
     with pytest.raises(DatabaseUnavailable):
         await Database.open("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+async def test_two_queries_at_once_in_one_transaction_stay_a_bug(database: Database) -> None:
+    async with database.transaction():
+        outcomes = await asyncio.gather(emails(database), emails(database), return_exceptions=True)
+
+    assert [list, asyncpg.InterfaceError] == [type(outcome) for outcome in outcomes]
 
 
 async def test_a_wrong_argument_stays_a_bug(database: Database) -> None:
