@@ -7,6 +7,7 @@ from uuid import UUID
 from server.auth import api_keys, sessions
 from server.auth.activity import Activity
 from server.auth.principal import CredentialKind, Principal, Scope
+from server.auth.revocations import API_KEY_EXPIRED, API_KEY_REVOKED, SESSION_ENDED
 from server.auth.tokens import TokenKind, digest_of, kind_of
 from server.database import Database
 from server.errors import Unauthenticated
@@ -43,22 +44,28 @@ class Authenticator:
         Raises:
             Unauthenticated: it has ended since.
         """
-        if principal.credential_id not in await self.find_live([principal]):
+        if await self.find_ended([principal]):
             raise Unauthenticated(_REFUSED)
 
-    async def find_live(self, principals: Collection[Principal]) -> set[UUID]:
-        """Return the ids of those credentials that still hold, with one question for all."""
+    async def find_ended(self, principals: Collection[Principal]) -> dict[UUID, str]:
+        """Return those credentials that no longer hold, by id, and why; one question for all of them."""
         ids: dict[CredentialKind, list[UUID]] = {kind: [] for kind in CredentialKind}
         for principal in principals:
             ids[principal.kind].append(principal.credential_id)
         rows = await self._db.fetch(
-            f"SELECT id FROM sessions WHERE id = ANY({{}}::uuid[]) AND {sessions.IS_LIVE} "  # noqa: S608 - constants
-            f"UNION ALL SELECT id FROM api_keys WHERE id = ANY({{}}::uuid[]) AND {api_keys.IS_LIVE}",
-            ids[CredentialKind.SESSION],
+            f"SELECT id, {sessions.IS_LIVE} AS is_live FROM sessions "  # noqa: S608 - constants
+            f"WHERE id = ANY({{}}::uuid[]) UNION ALL SELECT id, {api_keys.IS_LIVE} FROM api_keys "
+            "WHERE id = ANY({}::uuid[]) AND revoked_at IS NULL",
             self._session_idle_s,
+            ids[CredentialKind.SESSION],
             ids[CredentialKind.API_KEY],
         )
-        return {row["id"] for row in rows}
+        is_live = {row["id"]: row["is_live"] for row in rows}
+        return {
+            principal.credential_id: _why_ended(principal, is_known=principal.credential_id in is_live)
+            for principal in principals
+            if not is_live.get(principal.credential_id)
+        }
 
     async def _find_by_session(self, digest: bytes) -> Principal | None:
         row = await self._db.fetch_one(
@@ -74,6 +81,13 @@ class Authenticator:
             digest,
         )
         return None if row is None else _principal(row, CredentialKind.API_KEY, row["scopes"])
+
+
+def _why_ended(principal: Principal, *, is_known: bool) -> str:
+    if principal.kind is CredentialKind.SESSION:
+        return SESSION_ENDED
+    # A key that was revoked, or went with its user, is not among those asked for.
+    return API_KEY_EXPIRED if is_known else API_KEY_REVOKED
 
 
 def _principal(row: dict[str, Any], kind: CredentialKind, scopes: Collection[str]) -> Principal:

@@ -11,6 +11,7 @@ from bus.subjects import ACCESS_REVOKED
 
 SESSION_ENDED = "session ended"
 API_KEY_REVOKED = "API key revoked"
+API_KEY_EXPIRED = "API key expired"
 
 _logger = logging.getLogger(__name__)
 

@@ -13,13 +13,11 @@ from bus.port import Bus, Subscription
 from bus.subjects import ACCESS_REVOKED
 from server.auth.activity import Activity
 from server.auth.authenticator import Authenticator
-from server.auth.principal import CredentialKind, Principal
-from server.auth.revocations import SESSION_ENDED
+from server.auth.principal import Principal
 from server.repeating import Repeating
 
 #: The close code of a connection whose credential does not hold (graphql-transport-ws: Forbidden).
 FORBIDDEN = 4403
-API_KEY_ENDED = "API key expired or revoked"
 
 _SWEEP_EVERY_S = 15.0
 #: A peer that does not answer a close must not hold up the others.
@@ -110,13 +108,12 @@ class SocketRegistry:
         }
         if not principals:
             return
-        live = await self._authenticator.find_live(principals.values())
+        ended = await self._authenticator.find_ended(principals.values())
         for credential_id, principal in principals.items():
-            if credential_id in live:
-                self._activity.note(principal)
+            if credential_id in ended:
+                self._end(credential_id, ended[credential_id])
             else:
-                is_session = principal.kind is CredentialKind.SESSION
-                self._end(credential_id, SESSION_ENDED if is_session else API_KEY_ENDED)
+                self._activity.note(principal)
 
     async def _on_message(self, message: Message) -> None:
         if isinstance(message, AccessRevoked):

@@ -119,6 +119,12 @@ async def test_a_released_socket_is_left_alone(
     registry.release(handle)
 
 
+async def test_nothing_is_kept_of_sockets_that_are_gone(registry: SocketRegistry, key: Principal) -> None:
+    registry.release(registry.register(key, FakeSocket().close))
+
+    assert {} == registry._handles
+
+
 async def test_a_socket_that_cannot_be_closed_does_not_hold_up_the_others(
     registry: SocketRegistry, api_keys: ApiKeys, owner: Principal, key: Principal
 ) -> None:
@@ -185,9 +191,22 @@ async def test_the_sweep_finds_what_time_or_a_lost_message_has_ended(
     await registry.sweep()
 
     assert [(4403, "session ended")] == await by_session.wait()
-    assert [(4403, "API key expired or revoked")] == await by_key.wait()
+    assert [(4403, "API key expired")] == await by_key.wait()
     await registry.sweep()
     assert 1 == len(by_session.closings)
+
+
+async def test_whoever_finds_it_a_revoked_key_is_called_revoked(
+    database: Database, registry: SocketRegistry, key: Principal
+) -> None:
+    """The sweep may come before the message."""
+    socket = FakeSocket()
+    await registry.admit(key, socket.close)
+    await database.execute("UPDATE api_keys SET revoked_at = now()")
+
+    await registry.sweep()
+
+    assert [(4403, "API key revoked")] == await socket.wait()
 
 
 async def test_an_open_socket_counts_as_use(
