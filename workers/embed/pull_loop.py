@@ -9,8 +9,8 @@ from bus.port import Delivery, Puller
 
 logger = logging.getLogger(__name__)
 
-#: How long one fetch may wait for work: also how long a stopping worker may take to notice.
-_FETCH_WAIT_S = 1.0
+#: How long one fetch may wait for work.
+_FETCH_WAIT_S = 5.0
 #: How long to wait before asking a bus again that failed.
 _RETRY_S = 1.0
 
@@ -29,13 +29,17 @@ class PullLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pull until ``stop`` is set; then hand back what was not begun and finish what was."""
+        closing = asyncio.create_task(self._close_puller(stop))
         try:
             while not stop.is_set():
                 await self._take(stop)
+            await closing
+            if self._in_hand:
+                await asyncio.wait(self._in_hand)
         finally:
-            await self._close_puller()
-        if self._in_hand:
-            await asyncio.wait(self._in_hand)
+            for task in (closing, *self._in_hand):
+                task.cancel()
+            await asyncio.gather(closing, *self._in_hand, return_exceptions=True)
 
     async def _take(self, stop: asyncio.Event) -> None:
         room = self._room - len(self._in_hand)
@@ -62,7 +66,9 @@ class PullLoop:
         except Exception:
             logger.exception("a delivery of the %s lane failed and will be delivered again", self._name)
 
-    async def _close_puller(self) -> None:
+    async def _close_puller(self, stop: asyncio.Event) -> None:
+        """End a fetch that waits, too, so that stopping takes no longer than the work in hand."""
+        await stop.wait()
         try:
             await self._puller.close()
         except BusError as error:

@@ -36,10 +36,18 @@ def hosted_pipelines(entries: Iterable[PipelineEntry], pool: str) -> list[Hosted
 class Announcer:
     """Announces a worker's pipelines from `start` to `leave`."""
 
-    def __init__(self, bus: Bus, worker_id: str, pipelines: list[HostedPipeline]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        worker_id: str,
+        pipelines: list[HostedPipeline],
+        *,
+        every_s: float = ANNOUNCE_EVERY_S,
+    ) -> None:
         self._bus = bus
         self._worker_id = worker_id
         self._pipelines = pipelines
+        self._every_s = every_s
         self._asked: Subscription | None = None
         self._repeating: asyncio.Task[None] | None = None
 
@@ -63,7 +71,7 @@ class Announcer:
     async def _repeat(self) -> None:
         while True:
             await self._announce()
-            await asyncio.sleep(ANNOUNCE_EVERY_S)
+            await asyncio.sleep(self._every_s)
 
     async def _announce(self, *, leaving: bool = False) -> None:
         message = PipelinesAnnounced(worker_id=self._worker_id, pipelines=self._pipelines, leaving=leaving)

@@ -1,0 +1,180 @@
+"""The bulk lane over a bus: each chunk reported once, under the attempt that claimed it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus.memory import MemoryBus
+from bus.messages import ObjectInput
+from bus.objects import ObjectStore
+from bus.topology import JOBS
+from tests.workers.rig import JobServer, RunningWorker, rows, soon
+from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
+from workers.embed.batching import BatchLimits
+from workers.embed.engine import EngineSettings
+from workers.towhee_door import TowheeDoor
+
+JOB = "job-1"
+TEXTS = [f"text {'x' * index}" for index in range(10)]
+
+
+@pytest.fixture
+def toy(door: TowheeDoor) -> ToyPipeline:
+    return ToyPipeline(door)
+
+
+@pytest.fixture
+async def server(bus: MemoryBus, objects: ObjectStore) -> AsyncIterator[JobServer]:
+    server = JobServer(bus, objects)
+    await server.start()
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def worker(
+    bus: MemoryBus, start_engine: StartEngine, toy: ToyPipeline, objects: ObjectStore
+) -> AsyncIterator[RunningWorker]:
+    engine = start_engine({"toy": toy}, EngineSettings(limits=BatchLimits(tokens=1)))
+    running = RunningWorker(bus, engine, objects)
+    yield running
+    toy.gate.set()
+    await running.stop()
+
+
+async def settled(bus: MemoryBus) -> None:
+    """Wait until the job is off the bus."""
+    await soon(lambda: bus.count(JOBS) == 0)
+
+
+async def test_a_job_is_reported_by_the_chunk_and_its_vectors_are_stored(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, objects: ObjectStore
+) -> None:
+    await server.create(JOB, TEXTS, chunk_size=4)
+
+    chunks = await server.wait_for_chunks(JOB, 3)
+
+    assert [(0, 0, 4), (1, 4, 4), (2, 8, 2)] == [
+        (chunk.chunk, chunk.first_index, chunk.count) for chunk in chunks
+    ]
+    assert [f"results/{JOB}/1/{number}.f32" for number in range(3)] == [chunk.vectors_key for chunk in chunks]
+    vectors = b"".join([await objects.get(chunk.vectors_key) for chunk in chunks])
+    assert rows_of(TEXTS).tolist() == rows(vectors, DIMENSION).tolist()
+    assert sum(map(len, TEXTS)) == sum(chunk.tokens for chunk in chunks)
+    assert all(chunk.compute_s > 0 and chunk.attempt == 1 for chunk in chunks)
+    await settled(bus)
+
+
+async def test_failures_carry_the_index_in_the_job(
+    worker: RunningWorker, server: JobServer, objects: ObjectStore
+) -> None:
+    gone = ObjectInput(key="blobs/gone", media_type="text/plain", byte_size=1)
+    await server.create(JOB, ["a", "b", "c", "?d", "poison", gone], chunk_size=4)
+
+    failures = [failure for chunk in await server.wait_for_chunks(JOB, 2) for failure in chunk.failures]
+
+    assert [(3, "INVALID_INPUT"), (4, "INTERNAL"), (5, "NOT_FOUND")] == [
+        (failure.index, failure.code) for failure in failures
+    ]
+    assert not any(rows(await objects.get(f"results/{JOB}/1/1.f32"), DIMENSION).ravel())
+
+
+async def test_chunks_that_are_delivered_already_are_skipped(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline
+) -> None:
+    server.done_chunks = [0, 2]
+    await server.create(JOB, TEXTS, chunk_size=4)
+    await settled(bus)
+    assert [1] == [chunk.chunk for chunk in await server.wait_for_chunks(JOB, 1)]
+    assert TEXTS[4:8] == sorted(text for batch in toy.batches for text in batch)
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "finished", "unknown"])
+async def test_a_refused_claim_is_acknowledged(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline, reason: str
+) -> None:
+    server.refuse = reason  # type: ignore[assignment]
+    await server.create(JOB, TEXTS, chunk_size=4)
+    await settled(bus)
+    assert ([], []) == (server.reports, toy.batches)
+
+
+async def test_with_no_server_to_ask_the_job_is_handed_back_and_tried_again(
+    bus: MemoryBus, worker: RunningWorker, objects: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = JobServer(bus, objects)
+    await server.create(JOB, TEXTS, chunk_size=4)
+    await soon(lambda: "job-1 is handed back" in caplog.text)
+    assert 1 == bus.count(JOBS)
+
+    await server.start()
+    bus.advance(5.0)
+
+    assert 3 == len(await server.wait_for_chunks(JOB, 3))
+    await settled(bus)
+    await server.close()
+
+
+@pytest.mark.parametrize("verdict", ["cancel", "superseded"])
+async def test_a_heartbeat_carries_the_order_to_stop(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline, verdict: str
+) -> None:
+    toy.gate.clear()
+    await server.create(JOB, TEXTS, chunk_size=2)
+    assert await asyncio.to_thread(toy.entered.acquire, timeout=10)
+    await soon(lambda: len(server.heartbeats) > 1)
+    server.verdict = verdict  # type: ignore[assignment]
+
+    await settled(bus)
+    toy.gate.set()
+    await worker.stop()
+
+    assert [] == server.reports
+    assert {(JOB, 1, "worker-1")} == {
+        (beat.job_id, beat.attempt, beat.worker_id) for beat in server.heartbeats
+    }
+
+
+async def test_inputs_that_are_gone_end_the_attempt_for_good(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, objects: ObjectStore
+) -> None:
+    server.refuse = "unknown"
+    await server.create(JOB, TEXTS, chunk_size=4)
+    await settled(bus)
+    server.refuse = None
+    await objects.delete(f"inputs/{JOB}")
+    await server.publish(JOB)
+
+    failure = await server.wait_for_failure()
+
+    assert (JOB, 1, "INTERNAL") == (failure.job_id, failure.attempt, failure.code)
+    await settled(bus)
+
+
+async def test_a_stopping_worker_finishes_its_chunks_and_hands_the_job_back(
+    bus: MemoryBus,
+    worker: RunningWorker,
+    server: JobServer,
+    toy: ToyPipeline,
+    start_engine: StartEngine,
+    objects: ObjectStore,
+) -> None:
+    toy.gate.clear()
+    await server.create(JOB, TEXTS, chunk_size=2)
+    assert await asyncio.to_thread(toy.entered.acquire, timeout=10)
+    worker.tell_to_stop()
+    await soon(worker._worker._draining.is_set)
+    toy.gate.set()
+    await worker.task
+    assert 1 == bus.count(JOBS)
+    first = await server.wait_for_chunks(JOB, 1)
+    assert len(first) < 5
+
+    successor = RunningWorker(bus, start_engine({"toy": toy}, EngineSettings()), objects)
+    chunks = await server.wait_for_chunks(JOB, 5)
+
+    assert [0, 1, 2, 3, 4] == [chunk.chunk for chunk in chunks]
+    assert {1, 2} == {chunk.attempt for chunk in chunks}
+    await settled(bus)
+    await successor.stop()

@@ -1,0 +1,84 @@
+"""The interactive lane: somebody waits for each answer.
+
+A command stays unacknowledged until it is answered, so the death of a worker means redelivery; one whose
+deadline has passed is acknowledged with no compute, because nobody waits any more.
+"""
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from bus.consumer import holding
+from bus.errors import ObjectStoreError
+from bus.messages import EmbeddingRefused, EmbedNow
+from bus.objects import ObjectStore
+from bus.port import Bus, Delivery
+from workers.embed.answers import answers
+from workers.embed.engine import Engine
+from workers.embed.items import EmbedRequest, Expired, Lane, PipelineNotHosted
+from workers.embed.sources import to_sources
+
+logger = logging.getLogger(__name__)
+
+#: How often a worker says that it is still at it; well within the ack wait of 12 s.
+_HOLD_EVERY_S = 4.0
+#: A command that was delivered this often and never answered probably kills its worker.
+_MAX_DELIVERIES = 5
+_RETRY_S = 1.0
+
+
+class InteractiveHandler:
+    """Answers `EmbedNow` commands."""
+
+    def __init__(self, bus: Bus, engine: Engine, objects: ObjectStore) -> None:
+        self._bus = bus
+        self._engine = engine
+        self._objects = objects
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Answer one command and settle it.
+
+        Raises:
+            BusError: the answer or the acknowledgement could not be sent.
+        """
+        command = delivery.message
+        if not isinstance(command, EmbedNow):
+            await delivery.term(f"{type(command).__name__} is no command of the interactive lane")
+            return
+        try:
+            async with holding(delivery, _HOLD_EVERY_S):
+                await self._answer(command, delivery.num_delivered)
+        except ObjectStoreError as error:
+            logger.warning("the inputs of request %s could not be read: %s", command.request_id, error)
+            await delivery.nak(delay_s=_RETRY_S)
+            return
+        await delivery.ack()
+
+    async def _answer(self, command: EmbedNow, num_delivered: int) -> None:
+        left_s = (command.deadline_at - datetime.now(UTC)).total_seconds()
+        if left_s <= 0:
+            return
+        if num_delivered > _MAX_DELIVERIES:
+            await self._refuse(command, "INTERNAL", "The inputs could not be embedded.")
+            return
+        request = EmbedRequest(
+            pipeline=command.pipeline,
+            sources=to_sources(command.inputs, self._objects),
+            lane=Lane.INTERACTIVE,
+            deadline=time.monotonic() + left_s,
+        )
+        try:
+            embedded = await self._engine.embed(request)
+        except Expired:
+            return
+        except PipelineNotHosted:
+            await self._refuse(command, "PIPELINE_UNAVAILABLE", f"No worker hosts {command.pipeline} now.")
+            return
+        for answer in answers(command, embedded):
+            await self._bus.tell(command.reply_to, answer)
+
+    async def _refuse(self, command: EmbedNow, code: str, message: str) -> None:
+        refused = EmbeddingRefused(
+            request_id=command.request_id, first_index=command.first_index, code=code, message=message
+        )
+        await self._bus.tell(command.reply_to, refused)

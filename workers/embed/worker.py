@@ -1,0 +1,106 @@
+"""The embed worker's process: load, serve, and leave without dropping anything."""
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+from bus.client import NatsBus
+from bus.objects import ObjectStore
+from bus.settings import SettingsError, variable_of
+from workers.embed.batching import BatchLimits
+from workers.embed.engine import Engine, EngineSettings
+from workers.embed.hosting import Pipeline
+from workers.embed.job_attempt import Tools
+from workers.embed.pipelines.table import PIPELINES, PipelineEntry
+from workers.embed.registry import Announcer, hosted_pipelines
+from workers.embed.serving import EmbedWorker
+from workers.embed.settings import EmbedSettings
+from workers.process import ReadyFile, WorkerFailed, run_worker
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: EmbedSettings, stop: asyncio.Event) -> None:
+    """Host the pipelines until ``stop`` is set.
+
+    Raises:
+        SettingsError: a pipeline to host is unknown.
+        WorkerFailed: a pipeline can't be loaded, or the device hangs.
+        BusError: the bus or the object store can't be reached.
+    """
+    entries = _chosen(settings.worker_pipelines)
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(_start(settings, entries, stack))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        worker = starting.result()
+        with ReadyFile(settings.worker_ready_file):
+            logger.info("ready: hosting %s", ", ".join(entry.name for entry in entries))
+            await worker.serve(stop, drain_s=settings.worker_drain_s)
+    logger.info("stopped")
+
+
+async def _start(
+    settings: EmbedSettings, entries: Sequence[PipelineEntry], stack: AsyncExitStack
+) -> EmbedWorker:
+    """Load the pipelines while the connections are made; ``stack`` closes what was opened."""
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+    loading = asyncio.create_task(asyncio.to_thread(_load, settings, entries))
+    try:
+        bus = await NatsBus.connect(settings.nats_url, name=worker_id, credentials=settings.nats_credentials)
+        stack.push_async_callback(bus.close)
+        objects = ObjectStore.open(settings.object_store_url)
+        engine = Engine(await loading, _engine_settings(settings))
+    finally:
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+    stack.push_async_callback(engine.close)
+    announcer = Announcer(bus, worker_id, hosted_pipelines(entries, settings.worker_pool))
+    tools = Tools(bus=bus, engine=engine, objects=objects, worker_id=worker_id)
+    return EmbedWorker(tools, announcer, pool=settings.worker_pool)
+
+
+def main() -> int:
+    """Run the worker with the settings of the environment; give the exit code."""
+    return run_worker(EmbedSettings, run, os.environ)
+
+
+def _chosen(names: Sequence[str]) -> list[PipelineEntry]:
+    known = {entry.name: entry for entry in PIPELINES}
+    for name in names:
+        if name not in known:
+            raise SettingsError(
+                variable_of("worker_pipelines"), f"names {name}, which is none of {', '.join(known)}"
+            )
+    return [known[name] for name in names] or list(PIPELINES)
+
+
+def _engine_settings(settings: EmbedSettings) -> EngineSettings:
+    limits = BatchLimits(tokens=settings.worker_batch_tokens)
+    return EngineSettings(limits=limits, prepare_threads=settings.worker_decode_threads)
+
+
+def _load(settings: EmbedSettings, entries: Sequence[PipelineEntry]) -> dict[str, Pipeline]:
+    logger.info("loading torch and Towhee")
+    # Imported here because importing torch takes seconds and fixes the number of its threads.
+    from workers.embed.pipelines.loading import Loader  # noqa: PLC0415
+    from workers.towhee_door import TowheeDoor, TowheeError  # noqa: PLC0415
+
+    try:
+        pipelines = Loader(TowheeDoor.open(), max_pixels=settings.worker_max_pixels).load(entries)
+    except (TowheeError, ImportError, OSError) as error:
+        raise WorkerFailed(f"the pipelines can't be loaded: {error}") from error
+    # Models live as long as the process: the garbage collector need not look at them again.
+    gc.collect()
+    gc.freeze()
+    return pipelines
