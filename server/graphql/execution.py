@@ -5,7 +5,7 @@ and masking to extensions that overwrite one another's findings. Here they are s
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from http import HTTPStatus
 from inspect import isawaitable
 from typing import Any
@@ -15,7 +15,7 @@ from graphql import DocumentNode, located_error
 from graphql import ExecutionResult as CoreResult
 from graphql.execution import execute, subscribe
 from strawberry.execution import optimized_is_awaitable
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext, StreamResult
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.utils.aio import aclosing
@@ -25,6 +25,9 @@ from server.errors import ErrorCode
 from server.graphql.config import GraphQLConfig
 from server.graphql.documents import Documents, Refused, refusal
 from server.graphql.errors import public_errors
+
+#: The results of one operation, errors among them; strawberry's stream without incremental delivery.
+Results = AsyncGenerator[ExecutionResult, None]
 
 
 @dataclasses.dataclass
@@ -85,7 +88,7 @@ class ApiSchema(strawberry.Schema):
         operation_name: str | None = None,
         operation_extensions: dict[str, Any] | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
-    ) -> StreamResult:
+    ) -> Results:
         """Run any operation and return its results one by one; nothing is raised."""
         arguments = _arguments(variable_values, context_value, root_value, operation_extensions)
         try:
@@ -126,13 +129,13 @@ class ApiSchema(strawberry.Schema):
             call.document,
             operation_name=call.operation_name,
             executor_class=StrawberryGraphQLCoreExecutionContext,
-            is_awaitable=optimized_is_awaitable,
+            is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
             max_coercion_errors=self._limits.errors,
             **call.arguments,
         )
         return self._result(await result if isawaitable(result) else result)
 
-    async def _subscribe(self, call: _Call) -> StreamResult:
+    async def _subscribe(self, call: _Call) -> Results:
         source = subscribe(
             self._schema,
             call.document,
@@ -177,5 +180,5 @@ def _arguments(
     }
 
 
-async def _only(result: ExecutionResult) -> StreamResult:
+async def _only(result: ExecutionResult) -> Results:
     yield result

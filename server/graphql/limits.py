@@ -7,7 +7,7 @@ one another cost nothing to refuse.
 """
 
 import re
-from typing import assert_never
+from typing import cast
 
 import msgspec
 from graphql import (
@@ -111,10 +111,9 @@ class _Walk:
                 part = self._field(selection)
             elif isinstance(selection, FragmentSpreadNode):
                 part = self._fragment(selection.name.value)
-            elif isinstance(selection, InlineFragmentNode):
-                part = self.selections(selection.selection_set)
             else:
-                assert_never(selection)
+                # The third and last kind of selection.
+                part = self.selections(cast("InlineFragmentNode", selection).selection_set)
             total.add(part)
             total.directives = min(total.directives + len(selection.directives or ()), _SATURATED)
         return total

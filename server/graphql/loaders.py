@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
@@ -75,7 +75,7 @@ class Loaders:
         loader = self._loaders.get(kind)
         if loader is None:
             loader = self._loaders[kind] = DataLoader(load_fn=partial(_get_each, get))
-        return await loader.load(key)
+        return cast("T | None", await loader.load(key))
 
 
 async def _get_each(get: Callable[[K], Awaitable[T]], keys: Sequence[K]) -> list[T | None]:

@@ -1,7 +1,14 @@
 """The schema, put together."""
 
 import strawberry
-from graphql import GraphQLSchema
+from graphql import (
+    GraphQLArgument,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+)
 from graphql import print_schema as print_core_schema
 from strawberry.schema.config import StrawberryConfig
 
@@ -43,12 +50,26 @@ def build_schema(config: GraphQLConfig | None = None) -> ApiSchema:
         config=StrawberryConfig(scalar_map=scalar_map()),
         exception_handlers=refusal_handlers(),
     )
+    _forget_null_defaults(core_schema(schema))
     return schema.configure(config or GraphQLConfig())
 
 
 def core_schema(schema: ApiSchema) -> GraphQLSchema:
     """Return graphql-core's schema of ours."""
     return schema._schema  # noqa: SLF001, strawberry has no public way to it
+
+
+def _forget_null_defaults(schema: GraphQLSchema) -> None:
+    """Make what may be left out just that: strawberry prints Python's ``= None`` as a default of null."""
+    for named in schema.type_map.values():
+        inputs: list[GraphQLArgument | GraphQLInputField] = []
+        if isinstance(named, GraphQLInputObjectType):
+            inputs += named.fields.values()
+        elif isinstance(named, GraphQLObjectType):
+            inputs += [argument for field in named.fields.values() for argument in field.args.values()]
+        for given in inputs:
+            if given.default_value is None:
+                given.default_value = Undefined
 
 
 def print_schema() -> str:

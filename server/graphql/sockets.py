@@ -101,9 +101,14 @@ ClientMessage = ConnectionInit | Ping | Pong | Subscribe | Complete
 class SocketAdapter(LitestarWebSocketAdapter):
     """Litestar's socket, with a limit on messages and calm about peers that have gone."""
 
-    def __init__(self, view: Any, request: WebSocket, response: WebSocket) -> None:  # noqa: ANN401, strawberry's
+    def __init__(
+        self,
+        view: Any,  # noqa: ANN401, the controller: it knows this class
+        request: WebSocket[Any, Any, Any],
+        response: WebSocket[Any, Any, Any],
+    ) -> None:
         super().__init__(view, request, response)
-        self._config: GraphQLConfig = view.config
+        self._config: GraphQLConfig = view.face.config
         self._is_closed = False
 
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
@@ -184,7 +189,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
             self._pinging.cancel()
         await super().shutdown()
 
-    async def handle_message(self, message: object) -> None:  # type: ignore[override]
+    async def handle_message(self, message: object) -> None:
         """Check a message's types, then do what it asks."""
         self._heard.set()
         try:

@@ -1,7 +1,7 @@
 """What a subscriber of a job sees."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -63,7 +63,7 @@ def job_event(record: JobEventRecord) -> JobStateChanged | ItemEmbedded | ItemFa
     Raises:
         TypeError: it is no event of an embedding job.
     """
-    common = {"cursor": record.cursor, "at": record.at, "attempt": record.attempt}
+    common: dict[str, Any] = {"cursor": record.cursor, "at": record.at, "attempt": record.attempt}
     match record:
         case JobStateChangedRecord(state=state, reason=reason):
             return JobStateChanged(**common, state=state, reason=reason)
