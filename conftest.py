@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.embedding",
     "tests.support.embedding_app",
+    "tests.support.graphql",
     "tests.support.objects",
     "tests.support.photos",
     "tests.support.rest",

@@ -16,9 +16,9 @@ PAGE_POLICY = (
 )
 _CACHE_FOR_A_DAY = "public, max-age=86400"
 _TYPES: Mapping[str, str] = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
 }
 
 

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request, Response, WebSocket, get, post, websocket
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath
 from litestar.response.streaming import Stream
 from litestar.types import Dependencies
 from strawberry.http import GraphQLRequestData
@@ -75,7 +76,7 @@ class ApiController(GraphQLController[SocketSurroundings, None]):
         return await self._answer(request)
 
     @get("/page/{name:str}", sync_to_thread=False)
-    def page_part(self, name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+    def page_part(self, name: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
         """Serve a script or a style of the page."""
         return self.face.ide.part(name, request.headers)
 

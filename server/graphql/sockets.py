@@ -194,7 +194,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
         self._heard.set()
         try:
             checked = msgspec.convert(message, ClientMessage)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
+            # The second: half a surrogate pair where msgspec has to look at a string's bytes.
             await self.handle_invalid_message(f"Invalid message: {error}")
             return
         match checked:

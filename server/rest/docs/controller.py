@@ -7,6 +7,7 @@ from litestar import MediaType, Request, Response, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import FromPath
 
 from server.browser_pages import PAGE_POLICY, PageFolder
 
@@ -30,7 +31,7 @@ class DocumentationPage(OpenAPIRenderPlugin):
         """Add the route of scripts and styles."""
 
         @get("/page/{name:str}", include_in_schema=False, sync_to_thread=False)
-        def part(name: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        def part(name: FromPath[str], request: Request[Any, Any, Any]) -> Response[bytes]:
             return self._folder.part(name, request.headers)
 
         router.register(part)
