@@ -1,47 +1,16 @@
 """What a resolver may use: the services, who asks, and what the answer is given beside its data."""
 
-from typing import TYPE_CHECKING
-
 import msgspec
 import strawberry
 from litestar.datastructures import Cookie
 
-from server.auth.accounts import Accounts
-from server.auth.api_keys import ApiKeys
-from server.auth.authenticator import Authenticator
 from server.auth.cookies import no_session_cookie, session_cookie
 from server.auth.principal import Principal
-from server.auth.sessions import LogIn, Sessions
-from server.auth.sockets import SocketRegistry
-from server.embedding_jobs import EmbeddingJobs
-from server.embeddings import Embeddings
+from server.auth.sessions import LogIn
 from server.errors import ErrorCode, ServiceError
-from server.events import JobHistory
-from server.pipelines import Pipelines
+from server.graphql.loaders import Loaders
 from server.records import Client
-from server.selection import Selector
-from server.uploads import Uploads
-from server.usage import UsageMeter
-
-if TYPE_CHECKING:
-    from server.graphql.loaders import Loaders
-
-
-class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """The services behind the schema."""
-
-    accounts: Accounts
-    sessions: Sessions
-    api_keys: ApiKeys
-    uploads: Uploads
-    pipelines: Pipelines
-    selector: Selector
-    embeddings: Embeddings
-    usage: UsageMeter
-    embedding_jobs: EmbeddingJobs
-    job_history: JobHistory
-    authenticator: Authenticator
-    sockets: SocketRegistry
+from server.services import Services
 
 
 class QueryLimitReached(ServiceError):
@@ -64,7 +33,7 @@ class Context(msgspec.Struct, kw_only=True, eq=False):
     principal: Principal | None
     refusal: ServiceError | None = None
     client: Client
-    loaders: "Loaders"
+    loaders: Loaders
     nodes_left: int
     secure_cookies: bool = False
     cookies: list[Cookie] = msgspec.field(default_factory=list)

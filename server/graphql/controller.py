@@ -25,7 +25,7 @@ from server.auth.principal import Principal
 from server.browser_pages import PageFolder
 from server.errors import ErrorCode
 from server.graphql.config import GraphQLConfig
-from server.graphql.context import Context, Services
+from server.graphql.context import Context
 from server.graphql.errors import INTERNAL_MESSAGE, log_incident
 from server.graphql.execution import ApiSchema, RequestRefused
 from server.graphql.ide.folder import ide_folder
@@ -35,6 +35,7 @@ from server.graphql.schema import build_schema
 from server.graphql.sockets import INTERNAL_ERROR, SocketAdapter, SocketHandler, SocketSurroundings
 from server.graphql.streams import EVENTS, server_sent_events, shape
 from server.graphql.wire import AnswerFormat, RequestError, answer_format, decode_json, encode_json
+from server.services import Services
 
 _log = logging.getLogger("server.graphql")
 

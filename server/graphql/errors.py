@@ -14,7 +14,7 @@ INTERNAL_MESSAGE = "Something went wrong on our side."
 _log = logging.getLogger("server.graphql")
 
 #: How graphql-core says where in a variable's value the fault lies.
-_VARIABLE = re.compile(r"Variable '\$(\w+)' has invalid value at ([^:]*):")
+_VARIABLE = re.compile(r"Variable '\$(\w+)' has invalid value(?: at ([^:]*))?:")
 _STEP = re.compile(r"\w+")
 _UNDERSCORE = re.compile(r"_([a-z])")
 
@@ -78,7 +78,7 @@ def _input_extensions(error: GraphQLError) -> dict[str, object]:
     extensions: dict[str, object] = {"code": ErrorCode.INVALID_INPUT.value}
     match = _VARIABLE.match(error.message)
     if match:
-        extensions["path"] = [match[1], *_STEP.findall(match[2])]
+        extensions["path"] = [match[1], *_STEP.findall(match[2] or "")]
     return extensions
 
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
+from server.auth.principal import Principal
 from server.errors import NotFound
 from server.records import (
     ApiKeyRecord,
@@ -17,10 +18,7 @@ from server.records import (
     SessionRecord,
     UserRecord,
 )
-
-if TYPE_CHECKING:
-    from server.auth.principal import Principal
-    from server.graphql.context import Services
+from server.services import Services
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -29,7 +27,7 @@ T = TypeVar("T")
 class Loaders:
     """One loader for each kind of node. All of them find what is the principal's own and nothing else."""
 
-    def __init__(self, services: "Services", principal: "Principal | None") -> None:
+    def __init__(self, services: Services, principal: Principal | None) -> None:
         self._services = services
         self._principal = principal
         self._loaders: dict[str, DataLoader[object, object]] = {}

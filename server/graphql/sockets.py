@@ -33,10 +33,11 @@ from server.auth.principal import Principal
 from server.auth.sockets import FORBIDDEN, SocketHandle
 from server.errors import ErrorCode, ServiceError, Unauthenticated
 from server.graphql.config import GraphQLConfig
-from server.graphql.context import Context, Services
+from server.graphql.context import Context
 from server.graphql.documents import refusal
 from server.graphql.errors import public_errors
 from server.graphql.wire import decode_json
+from server.services import Services
 
 _log = logging.getLogger("server.graphql")
 

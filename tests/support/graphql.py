@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, cast
 
 import httpx
@@ -13,39 +13,24 @@ import uvicorn
 import websockets
 from litestar import Litestar, Request
 from litestar.di import Provide
-from opentelemetry.metrics import NoOpMeterProvider
 
 from bus.memory import MemoryBus
 from bus.objects import ObjectStore
-from server.auth.accounts import Accounts
-from server.auth.activity import Activity
-from server.auth.api_keys import ApiKeys
-from server.auth.authenticator import Authenticator
 from server.auth.guards import require_principal
 from server.auth.middleware import Authentication
 from server.auth.principal import Principal
-from server.auth.passwords import Passwords
-from server.auth.sessions import SessionLifetimes, Sessions
-from server.auth.sockets import SocketRegistry
-from server.claims import Claims
 from server.database import Database
-from server.embedding_jobs import EmbeddingJobs
-from server.embeddings import Embeddings
-from server.events import JobHistory
 from server.graphql.config import GraphQLConfig
-from server.graphql.context import Services
 from server.graphql.controller import graphql_controller
-from server.job_inputs import JobInputs
-from server.limits import AccountLimits
-from server.outbox import OutboxRelay
-from server.pipelines import Pipelines
-from server.projections import Projection
 from server.rest.accounts import AccountsController
 from server.rest.docs.controller import openapi_config
 from server.rest.errors import exception_handlers
-from server.selection import Selector
-from server.uploads import Uploads
-from server.usage import UsageMeter
+from server.services import Services, _Parts, _start
+from server.settings import Settings
+from server.telemetry import Telemetry
+from tests.support.embedding import EmbedWorker, _hosts
+from tests.support.embedding import until as heard
+from tests.support.processes import until
 
 PASSWORD = "a quiet marmot naps uphill"
 PROTOCOL = "graphql-transport-ws"
@@ -182,50 +167,26 @@ def graphql_config() -> GraphQLConfig:
 
 @pytest.fixture
 async def services(
-    database: Database,
-    bus: MemoryBus,
-    objects: ObjectStore,
-    uploads: Uploads,
-    pipelines: Pipelines,
-    usage: UsageMeter,
-    embeddings: Embeddings,
+    database: Database, bus: MemoryBus, objects: ObjectStore, worker: EmbedWorker
 ) -> AsyncIterator[Services]:
-    """All services of one replica, on a real database and the bus in memory."""
-    passwords = Passwords(threads=2, queue=100)
-    activity = Activity(database)
-    limits = AccountLimits()
-    authenticator = Authenticator(database, activity, session_idle_s=3600)
-    meter = NoOpMeterProvider().get_meter("test")
-    relay = OutboxRelay(database, bus, meter=meter)
-    sockets = SocketRegistry(bus, authenticator, activity)
-    running = [
-        sockets,
-        relay,
-        Claims(database, bus, meter=meter),
-        Projection(database, bus, usage, meter=meter),
-    ]
-    for service in running:
-        await service.start()
-    selector = Selector(pipelines)
-    inputs = JobInputs(uploads, selector, max_inputs=1000, max_text_bytes=5_000)
-    yield Services(
-        accounts=Accounts(database, passwords, limits),
-        sessions=Sessions(database, bus, passwords=passwords, limits=limits, lifetimes=SessionLifetimes()),
-        api_keys=ApiKeys(database, bus),
-        uploads=uploads,
-        pipelines=pipelines,
-        selector=selector,
-        embeddings=embeddings,
-        usage=usage,
-        embedding_jobs=EmbeddingJobs(database, objects, inputs, usage, wake=relay.wake),
-        job_history=JobHistory(database, bus, objects),
-        authenticator=authenticator,
-        sockets=sockets,
+    """All services of one replica as the server starts them, on a real database and the bus in memory."""
+    settings = Settings(
+        database_url="postgresql://.",
+        nats_url="nats://.",
+        object_store_url="file:///.",
+        max_inputs=200,
+        max_text_bytes=5_000,
+        max_upload_bytes=100_000,
+        embed_timeout_s=10.0,
     )
-    for service in reversed(running):
-        await service.close()
-    await activity.close()
-    passwords.close()
+    parts = _Parts(
+        settings=settings, telemetry=Telemetry(service="test"), db=database, bus=bus, objects=objects
+    )
+    async with AsyncExitStack() as stack:
+        services = await _start(parts, stack)
+        await worker.start()
+        await heard(lambda: _hosts(services.pipelines, worker.pipelines))
+        yield services
 
 
 @pytest.fixture
@@ -262,9 +223,7 @@ async def serving(app: Any) -> AsyncIterator[str]:  # noqa: ANN401, any ASGI app
         uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=5)
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    async with asyncio.timeout(10):
-        while not server.started:
-            await asyncio.sleep(0.005)
+    await until(lambda: server.started)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
     await task

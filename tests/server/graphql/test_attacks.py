@@ -104,7 +104,11 @@ async def test_an_oversized_document_is_refused_for_a_bounded_price(name: str) -
 
 INVALID = {
     "a block string without end": '"""\\' * 7_000,
-    "introspection of introspection": "{ __schema { types { fields { type { fields { type { fields { name } } } } } } } }",
+    "introspection of introspection": "{ __schema { types "
+    + "{ fields { type " * 3
+    + "{ name }"
+    + "} }" * 3
+    + " } }",
     "fragments in a ring": "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }",
     "a fragment of its own": "{ ...A } fragment A on Query { viewer { id } ...A }",
     "as many unknown fields as there may be": "{ " + many(390, "nothing#") + " }",

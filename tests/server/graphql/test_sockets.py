@@ -115,7 +115,10 @@ async def test_a_malformed_message_closes_the_socket(shell: GraphQLClient) -> No
 
 
 async def test_half_a_surrogate_pair_in_a_variable_is_left_to_its_field(shell: GraphQLClient) -> None:
-    payload = {"query": "query($e: VectorEncoding) { viewer { id } }", "variables": {"e": "\ud800", "\ud801": 1}}
+    payload = {
+        "query": "query($e: VectorEncoding) { viewer { id } }",
+        "variables": {"e": "\ud800", "\ud801": 1},
+    }
 
     async with shell.socket() as socket:
         await say(socket, type="subscribe", id="1", payload=payload)
