@@ -147,7 +147,8 @@ class ApiSchema(strawberry.Schema):
         if isawaitable(source):
             source = await source
         if isinstance(source, CoreResult):
-            yield self._result(source)
+            # No event was made yet, whatever field of the subscription it was that refused.
+            yield self._refused(Refused(source.errors or []))
             return
         async with aclosing(source):
             try:

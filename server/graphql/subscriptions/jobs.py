@@ -1,6 +1,7 @@
 """Following a job."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
@@ -32,11 +33,13 @@ class JobSubscriptions:
         """Check that the job is the caller's, then follow it."""
         principal = require_principal(info, Scope.READ, Scope.EMBED)
         job = ids.decode_as("EmbeddingJob", job_id, ("job_id",))
-        services = info.context.services
-        await services.embedding_jobs.get(principal.user_id, job)
-        return _events(services.job_history.subscribe(principal.user_id, job, after))
+        history = info.context.services.job_history
+        # Asked before the stream begins, so that a refusal is an error and not an event.
+        await history.has_more(principal.user_id, job, after)
+        return _events(history.subscribe(principal.user_id, job, after))
 
 
-async def _events(records: AsyncIterator[JobEventRecord]) -> AsyncGenerator[EmbeddingJobEvent, None]:
-    async for record in records:
-        yield job_event(record)
+async def _events(records: AsyncGenerator[JobEventRecord, None]) -> AsyncGenerator[EmbeddingJobEvent, None]:
+    async with aclosing(records):
+        async for record in records:
+            yield job_event(record)
