@@ -69,7 +69,8 @@ class Pipelines:
             NotFound: nobody has ever announced it.
         """
         known = self._find_live(name) or self._rows.get(name)
-        if known is None and "\0" not in name:
+        # PostgreSQL takes neither NUL nor half a surrogate pair.
+        if known is None and name.isprintable():
             # Another replica may have heard of it first.
             row = await self._db.fetch_one("SELECT * FROM pipelines WHERE name = {}", name)
             known = None if row is None else self._remember(_record_of(row))
