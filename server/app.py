@@ -78,6 +78,8 @@ def create_app(settings: Settings) -> Litestar:
         ),
         request_max_body_size=settings.max_body_bytes,
         debug=False,
+        # Whoever runs the process decides how it logs.
+        logging_config=None,
     )
     # Around the router, so that what matches no route is checked, protected and counted too.
     app.asgi_handler = HostCheck(
