@@ -21,6 +21,12 @@ async def replica(database: Database, bus: MemoryBus, objects: ObjectStore) -> A
 
 
 @pytest.fixture
+def other(database: Database, bus: MemoryBus, objects: ObjectStore) -> Replica:
+    """A second server process beside the first, not started."""
+    return Replica(database, bus, objects)
+
+
+@pytest.fixture
 def worker(bus: MemoryBus, objects: ObjectStore) -> Worker:
     """An embedding worker."""
     return Worker(bus, objects)

@@ -79,15 +79,9 @@ async def test_from_every_cut_a_subscriber_goes_on_without_gap_or_repeat(
 
 
 async def test_a_subscriber_who_leaves_after_any_record_of_a_running_job_misses_nothing(
-    replica: Replica,
-    worker: Worker,
-    owner: Principal,
-    database: Database,
-    bus: MemoryBus,
-    objects: ObjectStore,
+    replica: Replica, other: Replica, worker: Worker, owner: Principal
 ) -> None:
     """Two replicas in turn, one record at a time, while the job runs."""
-    other = Replica(database, bus, objects)
     job = await replica.create(owner, ITEM_COUNT)
     running = asyncio.create_task(_run(replica, worker, job))
     seen: list[JobEventRecord] = []

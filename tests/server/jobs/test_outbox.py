@@ -234,6 +234,7 @@ async def test_a_sign_of_life_starts_the_wait_anew(
     silence = Silence(replica)
     assert [(str(job.id), 2)] == await silence.passes(SILENCE_S + 1)
 
+    assert [] == await silence.passes(SILENCE_S)
     # Its worker dies right after the claim.
     await worker.claim(job.id)
 

@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+import pytest
+
 from bus import subjects
 from bus.memory import MemoryBus
 from bus.messages import ClaimJob, ItemsEmbedded, JobAttemptFailed
-from bus.objects import ObjectStore
 from bus.topology import PROJECTION
 from server.auth.principal import Principal
 from server.database import Database
@@ -94,14 +95,8 @@ async def test_a_worker_that_was_overtaken_is_not_believed(
 
 
 async def test_two_projections_at_once_count_everything_once(
-    replica: Replica,
-    worker: Worker,
-    owner: Principal,
-    database: Database,
-    bus: MemoryBus,
-    objects: ObjectStore,
+    replica: Replica, other: Replica, worker: Worker, owner: Principal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = Replica(database, bus, objects)
     jobs = [await replica.create(owner, 40) for _ in range(3)]
     claims = [await worker.claim(job.id) for job in jobs]
     await replica.projection.start()
@@ -117,6 +112,8 @@ async def test_two_projections_at_once_count_everything_once(
         ended = await replica.jobs.get(owner.user_id, job.id)
         assert (JobState.SUCCEEDED, 40) == (ended.state, ended.completed_count)
     await other.projection.close()
+    # They waited for each other; neither had to give up and start again.
+    assert "given back" not in caplog.text
 
 
 async def test_a_projection_that_dies_between_commit_and_acknowledgement_does_no_harm(
