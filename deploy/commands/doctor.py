@@ -15,7 +15,7 @@ from deploy.errors import CommandFailed
 from deploy.local.settings import UpSettings
 from deploy.migrations import find_pending_migrations
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 
 Check = Callable[[], Awaitable[str]]
 

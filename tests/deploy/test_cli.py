@@ -29,6 +29,7 @@ def refused(script: Script, *arguments: str, **environ: str) -> tuple[int, str]:
         (["up", "--port", ""], "towhee-api: --port needs a value"),
         (["up", "--workers", "0"], "towhee-api: --workers must be a whole number, at least 1, at most 64"),
         (["up", "--data-dir", ""], "towhee-api: --data-dir needs a value"),
+        (["serve"], "towhee-api: NATS_URL is not set: it must be a text, like nats://host:4222"),
         (["migrate"], "towhee-api: DATABASE_URL is not set: set it, or name a running stack with --data-dir"),
         (
             ["bus", "apply"],
