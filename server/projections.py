@@ -161,9 +161,12 @@ class Projection:
 
 
 async def _each(settlements: Iterable[Awaitable[None]]) -> None:
-    """Settle every delivery; one that can't be is delivered again, which does no harm."""
-    for outcome in await asyncio.gather(*settlements, return_exceptions=True):
-        if isinstance(outcome, BusError):
-            _logger.warning("a report was not settled: %s", outcome)
-        elif isinstance(outcome, BaseException):
-            raise outcome
+    await asyncio.gather(*map(_settled, settlements))
+
+
+async def _settled(settlement: Awaitable[None]) -> None:
+    """Settle a delivery; one that can't be is delivered again, which does no harm."""
+    try:
+        await settlement
+    except BusError as error:
+        _logger.warning("a report was not settled: %s", error)

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from bus import subjects
+from bus.errors import NoAnswer
 from bus.memory import MemoryBus
 from bus.messages import ClaimJob, HeartbeatAnswered, HeartbeatJob, JobClaimed, JobClaimRefused
 from server.auth.principal import Principal
@@ -175,3 +176,17 @@ async def test_claims_and_heartbeats_are_counted(
     assert 1 == replica.counted.total("towhee.job.claims", outcome="claimed")
     assert 1 == replica.counted.total("towhee.job.claims", outcome="unknown")
     assert 1 == replica.counted.total("towhee.job.heartbeats", verdict="continue")
+
+
+async def test_a_question_of_another_kind_gets_no_answer_and_stops_nothing(
+    replica: Replica, bus: MemoryBus, worker: Worker, owner: Principal
+) -> None:
+    job = await replica.create(owner, 1)
+    claim = ClaimJob(job_id=str(job.id), worker_id="confused")
+    beat = HeartbeatJob(job_id=str(job.id), attempt=1, worker_id="confused")
+
+    for subject, question in ((subjects.JOB_HEARTBEAT, claim), (subjects.JOB_CLAIM, beat)):
+        with pytest.raises(NoAnswer):
+            await bus.ask(subject, question, timeout_s=5)
+
+    assert 1 == (await worker.claim(job.id)).attempt

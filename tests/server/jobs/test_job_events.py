@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bus import subjects
-from bus.errors import BusUnavailable, ObjectNotFound
+from bus.errors import BusUnavailable, ObjectNotFound, ObjectStoreError
 from bus.memory import MemoryBus
 from bus.objects import ObjectStore
 from server.auth.principal import Principal
@@ -274,6 +274,34 @@ async def test_vectors_that_are_gone_are_an_error_and_not_a_gap(
 
     with pytest.raises(ObjectNotFound):
         await replica.history_of(job)
+    assert replica.history.is_idle
+
+
+async def test_vectors_that_are_cut_short_are_an_error_and_no_wrong_rows(
+    replica: Replica, worker: Worker, owner: Principal, objects: ObjectStore
+) -> None:
+    job = await replica.create(owner, 2)
+    report = await worker.report(await worker.claim(job.id), 0)
+    await replica.projection.step()
+    await objects.put(report.vectors_key, (await objects.get(report.vectors_key))[:-4])
+
+    with pytest.raises(ObjectStoreError):
+        await replica.history_of(job)
+
+
+async def test_without_a_subscription_on_the_bus_there_is_still_the_slow_poll(
+    replica: Replica, worker: Worker, owner: Principal, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise BusUnavailable("no connection")
+
+    job = await replica.create(owner, ITEM_COUNT)
+    monkeypatch.setattr(bus, "follow", refuse)
+    async with aclosing(replica.history.subscribe(owner.user_id, job.id)) as events:
+        await anext(events)
+        await _run(replica, worker, job)
+
+        assert _is_end((await asyncio.wait_for(_rest(events), 5))[-1])
     assert replica.history.is_idle
 
 

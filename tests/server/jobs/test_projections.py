@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from bus import subjects
+from bus.errors import NotSettled
 from bus.memory import MemoryBus
+from bus.memory_streams import MemoryDelivery
 from bus.messages import ClaimJob, ItemsEmbedded, JobAttemptFailed
-from bus.topology import PROJECTION
+from bus.topology import JOB_EVENTS, PROJECTION, Limits
 from server.auth.principal import Principal
 from server.database import Database
 from server.errors import ErrorCode
@@ -139,6 +141,27 @@ async def test_a_projection_that_dies_between_commit_and_acknowledgement_does_no
     assert 2 == replica.counted.total("towhee.job.reports")
     assert 2 == replica.counted.total("towhee.job.reports", outcome="late")
     assert [] == await puller.fetch(limit=10, wait_s=0.01)
+
+
+async def test_reports_that_can_not_be_acknowledged_come_again_and_change_nothing(
+    replica: Replica, worker: Worker, owner: Principal, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await replica.create(owner, 4)
+    await worker.finish(await worker.claim(job.id))
+
+    async def fail(_: MemoryDelivery) -> None:
+        raise NotSettled("the bus is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(MemoryDelivery, "ack", fail)
+        await replica.projection.step()
+    assert (JobState.SUCCEEDED, 2) == (await _state(replica, job), bus.count(JOB_EVENTS))
+
+    bus.advance(Limits().ack_wait_s + 1)
+    await replica.projection.step()
+
+    assert 0 == bus.count(JOB_EVENTS)
+    assert list(range(4)) == sorted(_indices(await replica.history_of(job)))
 
 
 async def test_reports_are_given_back_while_the_database_is_away(
