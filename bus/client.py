@@ -214,8 +214,7 @@ class NatsBus:
 
     async def close(self) -> None:
         """Hand back what was not given out, let handlers end, and disconnect."""
-        for puller in self._pullers:
-            await puller.close()
+        await asyncio.gather(*(puller.close() for puller in self._pullers))
         await self._connection.close()
 
 

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from bus.errors import BusUnavailable, NotPermitted
+from bus.errors import BusError, BusUnavailable, NotPermitted
 from bus.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ REOPEN_WAIT_S = 1.0
 PING_INTERVAL_S = 5
 MAX_OUTSTANDING_PINGS = 2
 #: Above the 15 s after which a silent connection is replaced, see `Connection.round_trip`.
-FLUSH_S = 30
-DRAIN_S = 10
+PING_S = 30
+DRAIN_S = 5
 #: A channel that falls this far behind loses messages; the loss is logged and counted.
 MAX_PENDING_MESSAGES = 65_536
 MAX_PENDING_BYTES = 128 * 1024 * 1024
@@ -96,7 +96,7 @@ class Channel:
         # Connection lost: the server has forgotten the subscription already.
         with suppress(*TRANSIENT, nats.errors.BadSubscriptionError):
             drain: Callable[[], Awaitable[None]] = self._subscription.drain
-            await asyncio.wait_for(drain(), DRAIN_S)
+            await drain()
         self._subscription = None
 
 
@@ -204,13 +204,16 @@ class Connection:
                 await self.unlisten(channel)
                 if isinstance(error, TRANSIENT):
                     raise BusUnavailable(f"{subject}: {error}") from error
+                if isinstance(error, nats.errors.Error):
+                    raise BusError(f"{subject}: {error}") from error
                 raise
         return channel
 
     async def unlisten(self, channel: Channel) -> None:
-        """Stop receiving; returns when what had arrived was received."""
+        """Stop receiving; returns when what had arrived was received, or after 5 s."""
         self._channels.discard(channel)
-        await channel.drain()
+        # Never cancelled, for the reason told in `round_trip`: draining pings too.
+        await asyncio.wait({self._tasks.spawn(channel.drain(), "drain")}, timeout=DRAIN_S)
 
     async def round_trip(self, timeout_s: float) -> None:
         """Wait until the server has seen everything that was sent before.
@@ -219,15 +222,18 @@ class Connection:
             TimeoutError: it did not answer in time.
             nats.errors.Error: the connection is closed.
         """
-        # A flush that is cancelled or times out leaves a cancelled future in nats-py's list of
-        # expected pongs, and the late pong ends its read loop. So the flush is left to itself, for
-        # longer than it takes to replace a silent connection, and only our waiting ends early.
-        flush = self._tasks.spawn(self._client.flush(timeout=FLUSH_S), "flush")
-        flush.add_done_callback(_retrieve)
-        done, _ = await asyncio.wait({flush}, timeout=timeout_s)
+        if not self._client.is_connected:
+            raise nats.errors.ConnectionReconnectingError
+        # A ping that is cancelled or times out leaves a cancelled future in nats-py's list of expected
+        # pongs, and the late pong ends its read loop. So the ping is left to itself, for longer than it
+        # takes to replace a silent connection, and only our waiting ends early. (Its `flush` is no
+        # round trip: without a reader it returns at once.)
+        ping = self._tasks.spawn(self._client.rtt(timeout=PING_S), "ping")
+        ping.add_done_callback(_retrieve)
+        done, _ = await asyncio.wait({ping}, timeout=timeout_s)
         if not done:
             raise TimeoutError(f"no answer from the bus within {timeout_s:g} s")
-        flush.result()
+        ping.result()
 
     async def wait_until_connected(self, timeout_s: float) -> bool:
         """Wait for a connection; return whether there is one."""
@@ -249,9 +255,12 @@ class Connection:
         """Drain every channel, send what is buffered, and disconnect; takes 10 s at most."""
         self._is_closing = True
         with suppress(*TRANSIENT):
+            # A server that does not answer this would not let us drain either.
+            await self.round_trip(CONNECT_S)
             await asyncio.wait_for(self._client.drain(), DRAIN_S)
-        if not self._client.is_closed:
-            await self._client.close()
+        # Without a server what is still buffered cannot be sent.
+        with suppress(*TRANSIENT):
+            await asyncio.wait_for(self._client.close(), DRAIN_S)
         self._connected.clear()
         await self._tasks.cancel()
 
@@ -273,6 +282,11 @@ class Connection:
     async def _connect(self, patience_s: float) -> None:
         client = Client()
         self._refused.clear()
+
+        async def on_closed() -> None:
+            if self._client is client and not self._is_closing:
+                self._tasks.spawn(self._reopen(), "reopen")
+
         options: dict[str, Any] = {
             "servers": self._url.split(","),
             "name": self._name,
@@ -286,7 +300,7 @@ class Connection:
             "error_cb": self._on_error,
             "disconnected_cb": self._on_disconnected,
             "reconnected_cb": self._on_reconnected,
-            "closed_cb": self._on_closed,
+            "closed_cb": on_closed,
         }
         # With unlimited reconnects nats-py never returns from a first connect that fails.
         connecting = asyncio.ensure_future(client.connect(**options))
@@ -304,7 +318,8 @@ class Connection:
             refused.cancel()
             if connecting.cancel():
                 await asyncio.wait((connecting,))
-                await client.close()
+                with suppress(*TRANSIENT):
+                    await client.close()
         self._client = client
         self._connected.set()
 
@@ -340,10 +355,6 @@ class Connection:
         for callback in self._reconnected:
             # Not awaited here: nats-py does not go on before this returns.
             self._tasks.spawn(_run(callback), "reconnect callback")
-
-    async def _on_closed(self) -> None:
-        if not self._is_closing:
-            self._tasks.spawn(self._reopen(), "reopen")
 
     async def _reopen(self) -> None:
         """Replace a client that nats-py has given up."""

@@ -176,15 +176,15 @@ class NatsPuller:
             while not self._is_closed:
                 if denied.done():
                     denied.result()
-                if self._pull is not None and loop.time() >= self._pull.until:
-                    self._pull = None
-                if self._pull is None:
-                    if self._ready or not may_pull:
-                        break
-                    may_pull = await self._open_pull(limit, deadline)
+                if self._pull is not None and loop.time() < self._pull.until:
+                    await self._wait(self._pull.until - loop.time())
+                    may_pull = loop.time() < deadline
                     continue
-                await self._wait(self._pull.until - loop.time())
-                may_pull = loop.time() < deadline
+                # Over, or its last status is lost.
+                self._pull = None
+                if self._ready or not may_pull:
+                    break
+                may_pull = await self._open_pull(limit, deadline)
         if self._trouble is not None and not self._ready and not self._is_closed:
             raise ConsumerGone(f"{self._consumer}: {self._trouble}")
 

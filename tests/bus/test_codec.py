@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from bus import codec
 from bus.envelope import Message
 from bus.errors import MalformedMessage, MessageTooLarge, UnknownMessage
-from bus.messages import AnyMessage, ClaimJob, EmbedNow, JobNudged, TextInput, VectorsComputed
+from bus.messages import (
+    AnyMessage,
+    ClaimJob,
+    EmbedNow,
+    Input,
+    JobNudged,
+    ObjectInput,
+    TextInput,
+    VectorsComputed,
+)
+from bus.messages.embedding import decode_inputs, encode_inputs
 from tests.support.messages import AT, examples
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -128,6 +138,15 @@ def test_a_message_may_have_256_kilobytes_and_no_more() -> None:
     assert codec.MAX_MESSAGE_BYTES == len(codec.encode(nudge(most)))
     with pytest.raises(MessageTooLarge):
         codec.encode(nudge(most + 1))
+
+
+def test_the_inputs_of_a_job_come_back_from_their_object() -> None:
+    inputs: list[Input] = [
+        TextInput(text="Gras"),
+        ObjectInput(key="blobs/9f/9f86", media_type="image/png", byte_size=7),
+    ]
+
+    assert inputs == decode_inputs(encode_inputs(inputs))
 
 
 def test_text_with_lone_surrogates_is_refused() -> None:

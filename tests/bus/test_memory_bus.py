@@ -81,3 +81,15 @@ async def test_bytes_count_against_a_stream_too() -> None:
 
     with pytest.raises(StreamFull):
         await bus.publish(subject_of(1), EmbedJob(job_id="x" * 1000, publish_number=1))
+
+
+async def test_a_late_nak_does_not_bring_back_what_somebody_else_has_finished(bus: MemoryBus) -> None:
+    await publish_jobs(bus, range(1))
+    puller = bus.puller(topology.embed_bulk("default"))
+    first = await fetch_one(puller)
+    bus.advance(13.0)
+    await (await fetch_one(puller)).ack()
+
+    await first.nak()
+
+    assert bus.count(topology.JOBS) == 0
