@@ -8,12 +8,13 @@ import asyncio
 import logging
 
 from bus import subjects
-from bus.consumer import holding
-from bus.errors import BusError, NoAnswer
-from bus.messages import ClaimJob, EmbedJob, JobAttemptFailed, JobClaimed, JobClaimRefused
+from bus.consumer import holding, processing
+from bus.errors import BusError
+from bus.messages import EmbedJob, JobAttemptFailed, JobClaimed, JobClaimRefused
 from bus.port import Delivery
+from bus.requests import claim
 from workers.embed.items import PipelineNotHosted
-from workers.embed.job_attempt import ASK_TIMEOUT_S, End, Hopeless, JobAttempt, Tools
+from workers.embed.job_attempt import End, Hopeless, JobAttempt, Tools
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ class BulkHandler:
             await delivery.term(f"{type(command).__name__} is no command of the bulk lane")
             return
         try:
-            async with holding(delivery, _HOLD_EVERY_S):
-                end = await self._claim_and_work(command.job_id, delivery.num_delivered)
+            with processing(delivery):
+                async with holding(delivery, _HOLD_EVERY_S):
+                    end = await self._claim_and_work(command.job_id, delivery.num_delivered)
         except (BusError, PipelineNotHosted) as error:
             logger.warning("job %s is handed back: %s", command.job_id, error)
             await delivery.nak(delay_s=_RETRY_S)
@@ -54,13 +56,10 @@ class BulkHandler:
             await delivery.ack()
 
     async def _claim_and_work(self, job_id: str, num_delivered: int) -> End:
-        question = ClaimJob(job_id=job_id, worker_id=self._tools.worker_id)
-        answer = await self._tools.bus.ask(subjects.JOB_CLAIM, question, timeout_s=ASK_TIMEOUT_S)
+        answer = await claim(self._tools.bus, job_id, worker_id=self._tools.worker_id)
         if isinstance(answer, JobClaimRefused):
             logger.info("job %s needs no work: it is %s", job_id, answer.reason)
             return End.STOPPED
-        if not isinstance(answer, JobClaimed):
-            raise NoAnswer(f"a claim was answered with {type(answer).__name__}")
         try:
             return await JobAttempt(self._tools, answer, self._draining).run()
         except PipelineNotHosted:

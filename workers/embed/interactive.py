@@ -8,7 +8,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from bus.consumer import holding
+from bus.consumer import holding, processing
 from bus.errors import ObjectStoreError
 from bus.messages import EmbeddingRefused, EmbedNow
 from bus.objects import ObjectStore
@@ -46,8 +46,9 @@ class InteractiveHandler:
             await delivery.term(f"{type(command).__name__} is no command of the interactive lane")
             return
         try:
-            async with holding(delivery, _HOLD_EVERY_S):
-                await self._answer(command, delivery.num_delivered)
+            with processing(delivery):
+                async with holding(delivery, _HOLD_EVERY_S):
+                    await self._answer(command, delivery.num_delivered)
         except ObjectStoreError as error:
             logger.warning("the inputs of request %s could not be read: %s", command.request_id, error)
             await delivery.nak(delay_s=_RETRY_S)

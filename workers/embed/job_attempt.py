@@ -9,11 +9,12 @@ from enum import Enum, auto
 import msgspec
 
 from bus import subjects
-from bus.errors import NoAnswer, ObjectNotFound
-from bus.messages import HeartbeatAnswered, HeartbeatJob, Input, ItemsEmbedded, JobClaimed
+from bus.errors import BusError, ObjectNotFound
+from bus.messages import Input, ItemsEmbedded, JobClaimed
 from bus.messages.embedding import decode_inputs
 from bus.objects import ObjectStore
 from bus.port import Bus
+from bus.requests import heartbeat
 from workers.embed.answers import item_errors, row_bytes
 from workers.embed.engine import Engine
 from workers.embed.items import EmbedRequest, Lane
@@ -21,7 +22,6 @@ from workers.embed.sources import to_sources
 
 logger = logging.getLogger(__name__)
 
-ASK_TIMEOUT_S = 2.0
 _HEARTBEAT_EVERY_S = 3.0
 #: While one chunk is stored and reported, the next is prepared and computed.
 _CHUNKS_AT_ONCE = 2
@@ -142,12 +142,13 @@ class JobAttempt:
         claim, tools = self._claim, self._tools
         while True:
             await asyncio.sleep(tools.heartbeat_every_s)
-            question = HeartbeatJob(job_id=claim.job_id, attempt=claim.attempt, worker_id=tools.worker_id)
             try:
-                answer = await tools.bus.ask(subjects.JOB_HEARTBEAT, question, timeout_s=ASK_TIMEOUT_S)
-            except NoAnswer:
-                logger.warning("no server hears the heartbeat of job %s; work goes on", claim.job_id)
+                answer = await heartbeat(
+                    tools.bus, claim.job_id, attempt=claim.attempt, worker_id=tools.worker_id
+                )
+            except BusError as error:
+                logger.warning("the heartbeat of job %s was not heard, work goes on: %s", claim.job_id, error)
                 continue
-            if isinstance(answer, HeartbeatAnswered) and answer.verdict != "continue":
+            if answer.verdict != "continue":
                 logger.info("job %s is stopped: %s", claim.job_id, answer.verdict)
                 return End.STOPPED
