@@ -82,11 +82,9 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
     )
     # Around the router, so that what matches no route is checked, protected and counted too.
-    app.asgi_handler = HostCheck(
-        SecurityHeaders(
-            RequestMetrics(app.asgi_handler, meter=telemetry.meter), secure=settings.secure_cookies
-        ),
-        settings.allowed_hosts,
+    counted = RequestMetrics(app.asgi_handler, meter=telemetry.meter)
+    app.asgi_handler = SecurityHeaders(
+        HostCheck(counted, settings.allowed_hosts), secure=settings.secure_cookies
     )
     return app
 

@@ -78,7 +78,11 @@ class ApiClient:
             assert {"type": "connection_ack"} == _without_payload(json.loads(await socket.recv()))
             payload = {"query": query, "variables": variables}
             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
-            yield self._events(socket)
+            try:
+                yield self._events(socket)
+            finally:
+                # Somebody who leaves does not read on until the close frame comes.
+                socket.transport.abort()
 
     @staticmethod
     async def _events(socket: websockets.ClientConnection) -> AsyncIterator[dict[str, Any]]:
