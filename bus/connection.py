@@ -228,12 +228,19 @@ class Connection:
         # pongs, and the late pong ends its read loop. So the ping is left to itself, for longer than it
         # takes to replace a silent connection, and only our waiting ends early. (Its `flush` is no
         # round trip: without a reader it returns at once.)
-        ping = self._tasks.spawn(self._client.rtt(timeout=PING_S), "ping")
+        ping = self._tasks.spawn(self._ping(), "ping")
         ping.add_done_callback(_retrieve)
         done, _ = await asyncio.wait({ping}, timeout=timeout_s)
         if not done:
             raise TimeoutError(f"no answer from the bus within {timeout_s:g} s")
         ping.result()
+
+    async def _ping(self) -> None:
+        try:
+            await self._client.rtt(timeout=PING_S)
+        except RuntimeError as error:
+            # What uvloop says of a transport that has closed and was not yet noticed.
+            raise nats.errors.StaleConnectionError from error
 
     async def wait_until_connected(self, timeout_s: float) -> bool:
         """Wait for a connection; return whether there is one."""
@@ -258,8 +265,8 @@ class Connection:
             # A server that does not answer this would not let us drain either.
             await self.round_trip(CONNECT_S)
             await asyncio.wait_for(self._client.drain(), DRAIN_S)
-        # Without a server what is still buffered cannot be sent.
-        with suppress(*TRANSIENT):
+        # Without a server what is still buffered cannot be sent; uvloop calls that a RuntimeError.
+        with suppress(*TRANSIENT, RuntimeError):
             await asyncio.wait_for(self._client.close(), DRAIN_S)
         self._connected.clear()
         await self._tasks.cancel()
