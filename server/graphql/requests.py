@@ -135,7 +135,7 @@ async def _from_form(request: Request[Any, Any, Any], config: GraphQLConfig) -> 
     if not isinstance(places, dict) or len(places) > _MAX_FILES:
         raise RequestError(f"map must be a JSON object of at most {_MAX_FILES} files.", path=("map",))
     for name, paths in places.items():
-        part = form.get(name)
+        part = _only(form, name)
         if not isinstance(part, UploadFile):
             raise RequestError("A file that the map names is missing.", path=("map", name))
         if not isinstance(paths, list) or len(paths) != 1 or not isinstance(paths[0], str):
@@ -145,7 +145,7 @@ async def _from_form(request: Request[Any, Any, Any], config: GraphQLConfig) -> 
 
 
 def _text_field(form: FormMultiDict, name: str, limit: int) -> str:
-    value = form.get(name)
+    value = _only(form, name)
     if not isinstance(value, str):
         raise RequestError(f"The form needs the field {name}.", path=(name,))
     if len(value) > limit:
@@ -156,6 +156,12 @@ def _text_field(form: FormMultiDict, name: str, limit: int) -> str:
             path=(name,),
         )
     return value
+
+
+def _only(form: FormMultiDict, name: str) -> object:
+    """Return the one part of a name; of two, another reader might take the other."""
+    parts = form.getall(name, [])
+    return parts[0] if len(parts) == 1 else None
 
 
 def _put(operation: dict[str, Any], path: str, part: UploadFile) -> None:
