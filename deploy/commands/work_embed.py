@@ -10,4 +10,6 @@ from workers.embed.worker import main
 def run(arguments: argparse.Namespace) -> int:
     """Compute embeddings until SIGTERM or SIGINT, then finish what has begun."""
     os.environ.update(with_stack(arguments))
+    # A worker has no business with the database.
+    os.environ.pop("DATABASE_URL", None)
     return main()
