@@ -72,7 +72,13 @@ class ApiClient:
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Open a subscription on a socket of its own (graphql-transport-ws); gives the data of each event."""
         address = self.url.replace("http://", "ws://") + "/graphql"
-        async with websockets.connect(address, subprotocols=["graphql-transport-ws"], proxy=None) as socket:  # type: ignore[list-item]
+        async with websockets.connect(
+            address,
+            subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
+            proxy=None,
+            # A client that leaves with a full queue reads no more, and waits 10 s for an answer to its close.
+            max_queue=None,
+        ) as socket:
             init = {"type": "connection_init", "payload": {"authorization": f"Bearer {self.secret}"}}
             await socket.send(json.dumps(init))
             assert {"type": "connection_ack"} == _without_payload(json.loads(await socket.recv()))
