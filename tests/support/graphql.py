@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, cast
 
@@ -11,20 +11,14 @@ import httpx
 import pytest
 import uvicorn
 import websockets
-from litestar import Litestar, Request
-from litestar.di import Provide
+from litestar import Litestar
 
 from bus.memory import MemoryBus
 from bus.objects import ObjectStore
-from server.auth.guards import require_principal
 from server.auth.middleware import Authentication
-from server.auth.principal import Principal
 from server.database import Database
 from server.graphql.config import GraphQLConfig
 from server.graphql.controller import graphql_controller
-from server.rest.accounts import AccountsController
-from server.rest.docs.controller import openapi_config
-from server.rest.errors import exception_handlers
 from server.services import Services, _Parts, _start
 from server.settings import Settings
 from server.telemetry import Telemetry
@@ -191,28 +185,13 @@ async def services(
 
 @pytest.fixture
 def graphql_app(services: Services, graphql_config: GraphQLConfig) -> Litestar:
-    """The face, with authentication around it and REST log-in beside it, as in the server."""
-    given: dict[str, Callable[[], Any]] = {
-        "accounts": lambda: services.accounts,
-        "sessions": lambda: services.sessions,
-        "api_keys": lambda: services.api_keys,
-        "secure_cookies": lambda: False,
-    }
+    """The face with authentication around it, as in the server."""
     return Litestar(
-        [AccountsController, graphql_controller(graphql_config, lambda: services)],
-        dependencies={
-            "principal": Provide(_principal, sync_to_thread=False),
-            **{name: Provide(give, sync_to_thread=False) for name, give in given.items()},
-        },
+        [graphql_controller(graphql_config, lambda: services)],
         middleware=[Authentication(lambda: services.authenticator, secure_cookies=False)],
-        exception_handlers=exception_handlers(),
-        openapi_config=openapi_config(title="Test", version="1", description="As in the server."),
+        openapi_config=None,
         multipart_form_part_limit=20,
     )
-
-
-def _principal(request: Request[Any, Any, Any]) -> Principal:
-    return require_principal(request)
 
 
 @asynccontextmanager
