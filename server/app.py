@@ -77,6 +77,8 @@ def create_app(settings: Settings) -> Litestar:
             title="Towhee hosted API", version=_API_VERSION, description=_DESCRIPTION
         ),
         request_max_body_size=settings.max_body_bytes,
+        # A form has an operation, a map and a few files; more parts are an attack on its reader.
+        multipart_form_part_limit=20,
         debug=False,
         # Whoever runs the process decides how it logs.
         logging_config=None,
