@@ -9,8 +9,8 @@ they belong to.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus.errors import BusError, BusUnavailable, NotPermitted
+from bus.pending import Pending, retrieve
 from bus.tasks import Tasks
 
 _log = logging.getLogger(__name__)
@@ -53,9 +54,9 @@ DRAIN_S = 5
 MAX_PENDING_MESSAGES = 65_536
 MAX_PENDING_BYTES = 128 * 1024 * 1024
 LOG_EVERY = 1000
+NO_RESPONDERS = "503"
 
 _REFUSED = re.compile("authoriz|authentic", re.IGNORECASE)
-# nats-py hands the server's text over in lower case.
 _PERMISSION = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]*)"')
 
 
@@ -109,7 +110,7 @@ class Connection:
         self._credentials = credentials
         self._client = Client()
         self._channels: set[Channel] = set()
-        self._denials: dict[str, set[asyncio.Future[None]]] = {}
+        self._pending = Pending(self._client.new_inbox())
         self._connected = asyncio.Event()
         self._refused = asyncio.Event()
         self._last_error: Exception | None = None
@@ -131,7 +132,17 @@ class Connection:
         """
         connection = cls(url, name=name, credentials=credentials)
         await connection._connect(patience_s)
+        try:
+            await connection.listen(connection._pending.replies, connection._pending.answer)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
+
+    @property
+    def pending(self) -> Pending:
+        """What is under way; see there for refusals."""
+        return self._pending
 
     def new_inbox(self) -> str:
         """Return a subject on which only this connection listens."""
@@ -151,21 +162,18 @@ class Connection:
             nats.errors.Error: nobody listens, no reply in time, or no connection.
             NotPermitted: this credential may not publish there.
         """
-        with self.watch(subject) as denied:
-            asking = asyncio.ensure_future(
-                self._client.request(
-                    subject, payload, timeout=timeout_s, headers=None if headers is None else dict(headers)
-                )
+        with self._pending.expect(subject) as (reply, waiting):
+            await self._client.publish(
+                subject, payload, reply=reply, headers=None if headers is None else dict(headers)
             )
             try:
-                await asyncio.wait((asking, denied), return_when=asyncio.FIRST_COMPLETED)
-                if not asking.done():
-                    denied.result()
-                return asking.result()
-            finally:
-                # nats-py may swallow the cancellation and fail later, when nobody asks any more.
-                asking.add_done_callback(_retrieve)
-                asking.cancel()
+                async with asyncio.timeout(timeout_s):
+                    answer = await waiting
+            except TimeoutError as error:
+                raise nats.errors.TimeoutError from error
+        if (answer.headers or {}).get("Status") == NO_RESPONDERS:
+            raise nats.errors.NoRespondersError
+        return answer
 
     async def publish(
         self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
@@ -192,7 +200,7 @@ class Connection:
         if not await self.wait_until_connected(LISTEN_S):
             raise BusUnavailable(f"{subject}: no connection to the bus")
         channel = Channel(subject, queue, receive)
-        with self.watch(subject) as denied:
+        with self._pending.watch(subject) as denied:
             try:
                 await channel.bind(self._client)
                 self._channels.add(channel)
@@ -229,7 +237,7 @@ class Connection:
         # takes to replace a silent connection, and only our waiting ends early. (Its `flush` is no
         # round trip: without a reader it returns at once.)
         ping = self._tasks.spawn(self._ping(), "ping")
-        ping.add_done_callback(_retrieve)
+        ping.add_done_callback(retrieve)
         done, _ = await asyncio.wait({ping}, timeout=timeout_s)
         if not done:
             raise TimeoutError(f"no answer from the bus within {timeout_s:g} s")
@@ -270,21 +278,6 @@ class Connection:
             await asyncio.wait_for(self._client.close(), DRAIN_S)
         self._connected.clear()
         await self._tasks.cancel()
-
-    @contextmanager
-    def watch(self, subject: str) -> Iterator[asyncio.Future[None]]:
-        """Give a future that fails with `NotPermitted` when the server refuses the subject."""
-        key = subject.lower()
-        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._denials.setdefault(key, set()).add(denied)
-        try:
-            yield denied
-        finally:
-            denied.add_done_callback(_retrieve)
-            denied.cancel()
-            self._denials[key].discard(denied)
-            if not self._denials[key]:
-                del self._denials[key]
 
     async def _connect(self, patience_s: float) -> None:
         client = Client()
@@ -338,9 +331,7 @@ class Connection:
         denial = _PERMISSION.search(str(error))
         if denial is not None:
             _log.warning("the bus refuses %s to this credential", denial[1])
-            for future in self._denials.get(denial[1], ()):
-                if not future.done():
-                    future.set_exception(NotPermitted(f"the bus refuses {denial[1]} to this credential"))
+            self._pending.refuse(denial[1])
         elif isinstance(error, nats.errors.SlowConsumerError):
             self.num_dropped += 1
             if self.num_dropped % LOG_EVERY == 1:
@@ -379,9 +370,3 @@ class Connection:
 
 async def _run(callback: Callable[[], Awaitable[None]]) -> None:
     await callback()
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Look at the outcome, so that asyncio does not report it as unseen."""
-    if not future.cancelled():
-        future.exception()

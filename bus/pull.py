@@ -171,7 +171,7 @@ class NatsPuller:
         await self._open_inbox()
         deadline = loop.time() + wait_s
         may_pull = True
-        with self._connection.watch(self._next_subject) as denied:
+        with self._connection.pending.watch(self._next_subject) as denied:
             denied.add_done_callback(lambda _: self._changed.set())
             while not self._is_closed:
                 if denied.done():

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from opentelemetry import context, trace
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import SpanKind, Tracer, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bus import subjects
@@ -18,9 +18,15 @@ from bus import subjects
 TRACEPARENT = "traceparent"
 
 
+def _find_tracer() -> Tracer | None:
+    """Return the tracer of the configured SDK; None when there is none, and so nobody to record a span."""
+    provider = trace.get_tracer_provider()
+    return None if isinstance(provider, trace.ProxyTracerProvider) else _tracer_of(provider)
+
+
 @cache
-def _tracer() -> Tracer:
-    return trace.get_tracer("towhee.bus")
+def _tracer_of(provider: TracerProvider) -> Tracer:
+    return provider.get_tracer("towhee.bus")
 
 
 @cache
@@ -37,8 +43,13 @@ def inject(headers: dict[str, str]) -> None:
 @contextmanager
 def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
     """Run in a span ``send <family>``, whose context goes into ``headers``."""
+    tracer = _find_tracer()
+    if tracer is None:
+        inject(headers)
+        yield
+        return
     name = subjects.family(subject)
-    with _tracer().start_as_current_span(
+    with tracer.start_as_current_span(
         f"send {name}", kind=SpanKind.PRODUCER, attributes=_attributes("send", name)
     ):
         inject(headers)
@@ -48,10 +59,15 @@ def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def processing(subject: str, headers: Mapping[str, str], *, num_delivered: int = 1) -> Iterator[None]:
     """Run in a span ``process <family>``, the child of the one that sent the message."""
+    tracer = _find_tracer()
+    if tracer is None:
+        with continuing(headers):
+            yield
+        return
     name = subjects.family(subject)
     parent = _propagator().extract(headers) if TRACEPARENT in headers else None
     attributes = {**_attributes("process", name), "messaging.nats.num_delivered": num_delivered}
-    with _tracer().start_as_current_span(
+    with tracer.start_as_current_span(
         f"process {name}", context=parent, kind=SpanKind.CONSUMER, attributes=attributes
     ):
         yield

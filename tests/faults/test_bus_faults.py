@@ -312,6 +312,18 @@ async def test_a_frozen_server_is_noticed_and_its_late_answers_do_no_harm(
     await asyncio.wait_for(asyncio.wait({listening}), 5.0)
 
 
+async def test_a_socket_that_closed_under_the_client_is_no_connection(
+    nats: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ROUND_TRIP_S", 0.2)
+    transport = nats._connection._client._transport
+    assert transport is not None
+    transport.close()
+
+    assert not await nats.is_connected()
+    await eventually(nats.is_connected)
+
+
 async def test_leaving_a_frozen_server_takes_its_time_but_ends(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +468,13 @@ async def test_a_credential_that_is_withdrawn_and_granted_again_is_no_end(
     await asyncio.wait_for(back.wait(), 15.0)
     await nats.tell(subjects.job_nudged("1"), JobNudged(job_id="1", seq=1))
     await heard.until(1)
+
+
+async def test_a_credential_that_may_not_hear_answers_is_refused_when_it_connects(server: Server) -> None:
+    server.rewrite(lambda text: _restrict(text).replace('subscribe: ["_INBOX.>"]', 'subscribe: ["nudge.>"]'))
+
+    with pytest.raises(NotPermitted, match="_inbox"):
+        await NatsBus.connect(server.url, name="deaf")
 
 
 async def test_a_connection_that_nats_py_has_given_up_is_opened_again(
