@@ -19,6 +19,7 @@ from bus.messages import ItemsEmbedded, JobAttemptFailed
 from bus.port import Bus, Delivery
 from bus.topology import PROJECTION
 from server.database import Database
+from server.errors import ServiceError
 from server.job_payloads import chunk_key
 from server.job_rows import append_events, parse_job_id
 from server.job_tally import JobTally, Report
@@ -81,10 +82,16 @@ class Projection:
         async with self._room:
             try:
                 job = await self._project(job_id, [report.message for report in reports])
-            except Exception:
-                # Most likely the database is away. Whatever it is, one job's reports must not keep
-                # those of the others from being written; they come again.
-                _logger.exception("%d reports about job %s are given back", len(reports), job_id)
+            except Exception as error:
+                # Whatever it is, one job's reports must not keep those of the others from being
+                # written; they come again. A database that is away says enough in one line.
+                _logger.error(  # noqa: TRY400 - the traceback of a bug is added below
+                    "%d reports about job %s are given back: %s",
+                    len(reports),
+                    job_id,
+                    error,
+                    exc_info=not isinstance(error, ServiceError),
+                )
                 await _each(report.delivery.nak(delay_s=_RETRY_DELAY_S) for report in reports)
                 return
         await _each(report.delivery.ack() for report in reports)

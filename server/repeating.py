@@ -5,6 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from bus.errors import BusError
+from server.errors import ServiceError
+
 _logger = logging.getLogger(__name__)
 
 
@@ -51,10 +54,19 @@ class Repeating:
             try:
                 await self._step()
                 pause_s = self._every_s
-            except Exception:
+            except Exception as error:
                 # The edge that must survive: a loop that ended here would stop every job of this
                 # replica without anybody being told.
-                _logger.exception("%s failed; it is tried again in %.1f s", self._name, self._retry_s)
+                is_expected = isinstance(error, ServiceError | BusError)
+                _logger.log(
+                    logging.WARNING if is_expected else logging.ERROR,
+                    "%s failed, and is tried again in %.1f s: %s",
+                    self._name,
+                    self._retry_s,
+                    error,
+                    # A database or a bus that is away says enough in one line, every second of it.
+                    exc_info=not is_expected,
+                )
                 pause_s = self._retry_s
             if not self._is_closing:
                 with suppress(TimeoutError):

@@ -1,6 +1,7 @@
 """Embedding jobs over REST: make one, follow it by server-sent events, fetch its vectors as one file."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from msgspec import Meta
 
 from server.auth.principal import Principal, Scope
+from server.auth.sockets import SocketRegistry
 from server.embedding_jobs import EmbeddingJobs
 from server.errors import ErrorCode, InvalidInput, NotFound
 from server.events import JobHistory
@@ -30,7 +32,7 @@ from server.records import (
 from server.rest.attachments import attachment_headers
 from server.rest.bodies import check_texts, decode_body, require_json
 from server.rest.documents import json_body
-from server.rest.openai import to_json
+from server.rest.event_streams import COMMENT, encode_event, until_revoked
 from server.rest.pages import After, First, PageBody, page_body, page_request
 from server.selection import AUTO
 
@@ -152,6 +154,7 @@ class JobsController(Controller):
         job_id: FromPath[UUID],
         principal: NamedDependency[Principal],
         job_history: NamedDependency[JobHistory],
+        sockets: NamedDependency[SocketRegistry],
         last_event_id: Annotated[
             str | None,
             HeaderParameter(name="Last-Event-ID", description="The id of the last event that was seen."),
@@ -166,29 +169,37 @@ class JobsController(Controller):
         if not await job_history.has_more(principal.user_id, job_id, last_event_id):
             return Response(None, status_code=HTTP_204_NO_CONTENT)
         return Stream(
-            _server_sent(job_history.subscribe(principal.user_id, job_id, last_event_id)),
+            _server_sent(
+                until_revoked(
+                    job_history.subscribe(principal.user_id, job_id, last_event_id),
+                    principal=principal,
+                    sockets=sockets,
+                )
+            ),
             status_code=HTTP_200_OK,
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
 
-async def _server_sent(events: AsyncIterator[JobEventRecord]) -> AsyncIterator[bytes]:
-    """Write events as the HTML standard has it: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    async for event in events:
-        name, data = _describe(event)
-        data |= {"attempt": event.attempt, "at": event.at}
-        yield b"id: %b\nevent: %b\ndata: %b\n\n" % (event.cursor.encode(), name, to_json(data))
+async def _server_sent(events: AsyncGenerator[JobEventRecord | None, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for event in events:
+            if event is None:
+                yield COMMENT
+                continue
+            name, data = _describe(event)
+            yield encode_event(event.cursor, name, {**data, "attempt": event.attempt, "at": event.at})
 
 
-def _describe(event: JobEventRecord) -> tuple[bytes, dict[str, Any]]:
+def _describe(event: JobEventRecord) -> tuple[str, dict[str, Any]]:
     match event:
         case JobStateChangedRecord():
-            return b"job_state_changed", {"state": event.state, "reason": event.reason}
+            return "job_state_changed", {"state": event.state, "reason": event.reason}
         case ItemEmbeddedRecord():
-            return b"item_embedded", {"index": event.index, "vector": event.vector}
+            return "item_embedded", {"index": event.index, "vector": event.vector}
         case ItemFailedRecord():
-            return b"item_failed", {"index": event.index, "code": event.code, "message": event.message}
+            return "item_failed", {"index": event.index, "code": event.code, "message": event.message}
     raise TypeError(f"{type(event).__name__} has no name here")
 
 

@@ -2,7 +2,12 @@
 
 import asyncio
 
+import pytest
+
+from bus.errors import BusUnavailable
+from server.errors import Busy
 from server.repeating import Repeating
+from tests.support.processes import until
 
 
 class Steps:
@@ -71,6 +76,26 @@ async def test_a_step_that_fails_is_tried_again() -> None:
     assert [1, 2, 3] == [await _next(steps) for _ in range(3)]
     await loop.close()
     assert 1 == steps.num_done
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [(RuntimeError("a bug"), True), (Busy("away"), False), (BusUnavailable("away"), False)],
+)
+async def test_only_a_bug_is_told_with_its_traceback(
+    error: Exception, has_traceback: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise error
+
+    loop = Repeating(fail, name="test", every_s=3600, retry_s=3600)
+    loop.start()
+    await until(lambda: bool(caplog.records))
+    await loop.close()
+
+    [record] = caplog.records
+    assert str(error) in record.getMessage()
+    assert has_traceback == bool(record.exc_info)
 
 
 async def test_closing_lets_the_step_in_hand_end_and_begins_no_other() -> None:

@@ -211,17 +211,26 @@ class Replica:
 
 
 async def make_user(db: Database) -> Principal:
-    """Add a user and return them behind a key with every right on jobs."""
-    user_id = new_id()
+    """Add a user with a key that may embed and read."""
+    user_id, key_id = new_id(), new_id()
+    scopes = [Scope.EMBED.value, Scope.READ.value]
     await db.execute(
         "INSERT INTO users (id, email, password_hash) VALUES ({}, {}, {})",
         user_id,
         f"{user_id}@example.com",
         "x",
     )
+    await db.execute(
+        "INSERT INTO api_keys (id, user_id, name, prefix, secret_digest, scopes)"
+        " VALUES ({}, {}, 'test', 'twh', {}, {}::text[])",
+        key_id,
+        user_id,
+        key_id.bytes,
+        scopes,
+    )
     return Principal(
         user_id=user_id,
-        credential_id=new_id(),
+        credential_id=key_id,
         kind=CredentialKind.API_KEY,
-        scopes=frozenset({Scope.EMBED, Scope.READ}),
+        scopes=frozenset(map(Scope, scopes)),
     )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
@@ -14,13 +15,19 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from bus.memory import MemoryBus
+from server.auth.activity import Activity
+from server.auth.api_keys import ApiKeys
+from server.auth.authenticator import Authenticator
 from server.auth.guards import require_principal
 from server.auth.principal import Principal
 from server.auth.principal import Scope as Right
+from server.auth.sockets import SocketRegistry
 from server.database import Database
 from server.ids import new_id
-from server.records import EmbeddingJobRecord
+from server.records import EmbeddingJobRecord, JobEventRecord, JobStateChangedRecord
 from server.rest.errors import exception_handlers
+from server.rest.event_streams import until_revoked
 from server.rest.jobs import JobsController
 from tests.support.jobs import HOSTED, Replica, Worker, make_user, vector_of
 from tests.support.processes import until
@@ -46,7 +53,17 @@ def _principal(request: Request[Any, Any, Any]) -> Principal:
 
 
 @pytest.fixture
-def app(replica: Replica, caller: Caller) -> Litestar:
+async def sockets(bus: MemoryBus, database: Database) -> AsyncIterator[SocketRegistry]:
+    """What ends streams whose credential has ended."""
+    activity = Activity(database)
+    sockets = SocketRegistry(bus, Authenticator(database, activity, session_idle_s=3600), activity)
+    await sockets.start()
+    yield sockets
+    await sockets.close()
+
+
+@pytest.fixture
+def app(replica: Replica, caller: Caller, sockets: SocketRegistry) -> Litestar:
     """The controller on real services, behind a middleware that takes everybody's word."""
 
     def sign_in(app: ASGIApp) -> ASGIApp:
@@ -60,6 +77,7 @@ def app(replica: Replica, caller: Caller) -> Litestar:
         "principal": _principal,
         "embedding_jobs": lambda: replica.jobs,
         "job_history": lambda: replica.history,
+        "sockets": lambda: sockets,
     }
     return Litestar(
         [JobsController],
@@ -195,45 +213,97 @@ async def test_a_client_that_comes_back_goes_on_after_the_last_event_it_saw(
     assert (400, ["after"]) == (answer.status_code, answer.json()["error"]["path"])
 
 
-async def test_a_client_that_hangs_up_in_a_stream_leaves_nothing_behind(
-    app: Litestar, replica: Replica, owner: Principal
-) -> None:
-    job = await replica.create(owner, 1)
-    sent: list[bytes] = []
-    gone = asyncio.Event()
-    requests = iter([{"type": "http.request", "body": b"", "more_body": False}])
+class Browser:
+    """A client that reads a stream while it comes, and may hang up."""
 
-    async def receive() -> Any:  # noqa: ANN401 - an ASGI message
-        request = next(requests, None)
-        if request is not None:
-            return request
-        await gone.wait()
+    def __init__(self, app: Litestar, path: str) -> None:
+        self.received = b""
+        self._gone = asyncio.Event()
+        self._has_asked = False
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [],
+            "scheme": "http",
+            "http_version": "1.1",
+            "server": ("localhost", 80),
+            "client": ("localhost", 1),
+        }
+        self._request = asyncio.create_task(app(scope, self._receive, self._send))  # type: ignore[arg-type]
+
+    async def hang_up(self) -> None:
+        """Close the connection."""
+        self._gone.set()
+        await self.read_to_the_end()
+
+    async def read_to_the_end(self) -> None:
+        """Wait until the server has ended its answer."""
+        await asyncio.wait_for(self._request, 5)
+
+    async def _receive(self) -> Any:  # noqa: ANN401 - an ASGI message
+        if not self._has_asked:
+            self._has_asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._gone.wait()
         return {"type": "http.disconnect"}
 
-    async def send(message: Any) -> None:  # noqa: ANN401 - an ASGI message
-        sent.append(message.get("body", b""))
+    async def _send(self, message: Any) -> None:  # noqa: ANN401 - an ASGI message
+        self.received += message.get("body", b"")
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            # What a server says once the answer is complete.
+            self._gone.set()
 
-    path = f"/v1/jobs/{job.id}/events"
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [],
-        "scheme": "http",
-        "http_version": "1.1",
-        "server": ("localhost", 80),
-        "client": ("localhost", 1),
-    }
-    request = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
-    await until(lambda: b"QUEUED" in b"".join(sent))
+
+async def test_a_client_that_hangs_up_in_a_stream_leaves_nothing_behind(
+    app: Litestar, replica: Replica, owner: Principal, sockets: SocketRegistry
+) -> None:
+    job = await replica.create(owner, 1)
+    browser = Browser(app, f"/v1/jobs/{job.id}/events")
+    await until(lambda: b"QUEUED" in browser.received)
     assert not replica.history.is_idle
 
-    gone.set()
-    await asyncio.wait_for(request, 5)
+    await browser.hang_up()
 
     await until(lambda: replica.history.is_idle)
+    assert {} == sockets._handles
+
+
+async def test_a_stream_ends_with_the_key_that_asked_for_it(
+    app: Litestar, replica: Replica, owner: Principal, database: Database, bus: MemoryBus
+) -> None:
+    job = await replica.create(owner, 1)
+    browser = Browser(app, f"/v1/jobs/{job.id}/events")
+    await until(lambda: b"QUEUED" in browser.received)
+
+    await ApiKeys(database, bus).revoke(owner, owner.credential_id)
+
+    await browser.read_to_the_end()
+    await until(lambda: replica.history.is_idle)
+    late = Browser(app, f"/v1/jobs/{job.id}/events")
+    await late.read_to_the_end()
+    assert b"" == late.received
+
+
+async def test_a_stream_is_not_silent_for_long(
+    replica: Replica, worker: Worker, owner: Principal, sockets: SocketRegistry
+) -> None:
+    job = await replica.create(owner, 1)
+    events = replica.history.subscribe(owner.user_id, job.id)
+    async with aclosing(until_revoked(events, principal=owner, sockets=sockets, idle_s=0.01)) as stream:
+        told: list[JobEventRecord | None] = []
+        async with asyncio.timeout(5):
+            while told.count(None) < 3 or len(told) == told.count(None):
+                told.append(await anext(stream))
+            await worker.finish(await worker.claim(job.id))
+            await replica.projection.step()
+            told += [event async for event in stream]
+
+    assert ["QUEUED", "RUNNING", "SUCCEEDED"] == [
+        event.state for event in told if isinstance(event, JobStateChangedRecord)
+    ]
 
 
 async def test_the_vectors_come_as_one_attachment(rest: httpx.AsyncClient, ended: EmbeddingJobRecord) -> None:
