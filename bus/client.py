@@ -10,7 +10,8 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from bus import codec, tracing
-from bus.connection import TRANSIENT, Channel, Connection
+from bus.channel import TRANSIENT, Channel
+from bus.connection import Connection
 from bus.delivery import ERROR_CODE, MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
 from bus.errors import NoAnswer, PublishFailed, StreamFull

@@ -17,28 +17,13 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
+from bus.channel import TRANSIENT, Channel, Receive
 from bus.errors import BusError, BusUnavailable, NotPermitted
 from bus.pending import Pending, retrieve
 from bus.tasks import Tasks
 
 _log = logging.getLogger(__name__)
-
-Receive = Callable[[Msg], Awaitable[None]]
-
-#: What passes with time: no connection, a server that starts, a stream without a leader.
-TRANSIENT = (
-    nats.errors.NoRespondersError,
-    nats.errors.TimeoutError,
-    nats.errors.ConnectionClosedError,
-    nats.errors.ConnectionDrainingError,
-    nats.errors.ConnectionReconnectingError,
-    nats.errors.OutboundBufferLimitError,
-    nats.errors.StaleConnectionError,
-    OSError,
-    TimeoutError,
-)
 
 CONNECT_S = 2.0
 LISTEN_S = 10.0
@@ -50,55 +35,11 @@ MAX_OUTSTANDING_PINGS = 2
 #: Above the 15 s after which a silent connection is replaced, see `Connection.round_trip`.
 PING_S = 30
 DRAIN_S = 5
-#: A channel that falls this far behind loses messages; the loss is logged and counted.
-MAX_PENDING_MESSAGES = 65_536
-MAX_PENDING_BYTES = 128 * 1024 * 1024
 LOG_EVERY = 1000
 NO_RESPONDERS = "503"
 
 _REFUSED = re.compile("authoriz|authentic", re.IGNORECASE)
 _PERMISSION = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]*)"')
-
-
-class Channel:
-    """A subscription that outlives the client it was made with."""
-
-    def __init__(self, subject: str, queue: str, receive: Receive) -> None:
-        self.subject = subject
-        self._queue = queue
-        self._receive = receive
-        self._subscription: Subscription | None = None
-        #: The task that receives at this moment.
-        self.receiving: asyncio.Task[Any] | None = None
-
-    async def bind(self, client: Client) -> None:
-        """Subscribe with this client from now on."""
-
-        # nats-py insists on a coroutine function, which a bound callable may not be.
-        async def receive(message: Msg) -> None:
-            self.receiving = asyncio.current_task()
-            try:
-                await self._receive(message)
-            finally:
-                self.receiving = None
-
-        self._subscription = await client.subscribe(
-            self.subject,
-            queue=self._queue,
-            cb=receive,
-            pending_msgs_limit=MAX_PENDING_MESSAGES,
-            pending_bytes_limit=MAX_PENDING_BYTES,
-        )
-
-    async def drain(self) -> None:
-        """Unsubscribe; return when what had arrived by then was received."""
-        if self._subscription is None:
-            return
-        # Connection lost: the server has forgotten the subscription already.
-        with suppress(*TRANSIENT, nats.errors.BadSubscriptionError):
-            drain: Callable[[], Awaitable[None]] = self._subscription.drain
-            await drain()
-        self._subscription = None
 
 
 class Connection:
@@ -280,6 +221,8 @@ class Connection:
         await self._tasks.cancel()
 
     async def _connect(self, patience_s: float) -> None:
+        if self._credentials is not None:
+            _check_credentials(self._credentials)
         client = Client()
         self._refused.clear()
 
@@ -366,6 +309,16 @@ class Connection:
         for channel in tuple(self._channels):
             await channel.bind(self._client)
         await self._on_reconnected()
+
+
+def _check_credentials(path: Path) -> None:
+    """Look at a credentials file before nats-py does, which fails on a broken one in many ways."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotPermitted(f"the credentials file {path} can't be read: {error}") from error
+    if not all(f"BEGIN {part}" in text for part in ("NATS USER JWT", "USER NKEY SEED")):
+        raise NotPermitted(f"{path} is no credentials file: a user JWT and its seed should be in it")
 
 
 async def _run(callback: Callable[[], Awaitable[None]]) -> None:

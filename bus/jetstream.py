@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from bus.connection import TRANSIENT, Connection
+from bus.channel import TRANSIENT
+from bus.connection import Connection
 from bus.errors import BusError, BusUnavailable
 
 PREFIX = "$JS.API"

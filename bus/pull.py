@@ -19,7 +19,8 @@ from types import MappingProxyType
 from nats.aio.msg import Msg
 
 from bus import codec
-from bus.connection import TRANSIENT, Channel, Connection
+from bus.channel import TRANSIENT, Channel
+from bus.connection import Connection
 from bus.delivery import AlreadySettled, settle_unreadable
 from bus.envelope import Message
 from bus.errors import ConsumerGone, MalformedMessage, NotSettled, UnknownMessage

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from bus import client, connection, provision, pull, subjects, topology
+from bus import channel, client, connection, provision, pull, subjects, topology
 from bus.client import NatsBus
 from bus.connection import Connection
 from bus.envelope import Message
@@ -318,7 +318,7 @@ async def test_a_socket_that_closed_under_the_client_is_no_connection(
     monkeypatch.setattr(client, "ROUND_TRIP_S", 0.2)
     transport = nats._connection._client._transport
     assert transport is not None
-    transport.close()
+    transport.close()  # type: ignore[no-untyped-call]
 
     assert not await nats.is_connected()
     await eventually(nats.is_connected)
@@ -517,7 +517,7 @@ async def _has_logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
 async def test_a_follower_that_cannot_keep_up_loses_messages_and_that_is_counted(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connection, "MAX_PENDING_MESSAGES", 5)
+    monkeypatch.setattr(channel, "MAX_PENDING_MESSAGES", 5)
     opened = await Connection.open(server.url, name="slow")
     go_on = asyncio.Event()
 
