@@ -1,7 +1,7 @@
 """Embedding jobs: work that outlives the request, told by its history and fetched as one file."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from uuid import UUID
 
 import msgspec
@@ -124,6 +124,15 @@ class EmbeddingJobs:
         if row is None:
             raise NotFound("There is no such job.", path=("job_id",))
         return embedding_job_record(row)
+
+    async def find_many(self, user_id: UUID, ids: Collection[UUID]) -> list[EmbeddingJobRecord]:
+        """Return those of the jobs that there are and that are the user's, in any order."""
+        rows = await self._db.fetch(
+            f"SELECT * FROM {EMBEDDING_JOBS} WHERE id = ANY({{}}::uuid[]) AND user_id = {{}}",  # noqa: S608 - SQL of ours
+            list(ids),
+            user_id,
+        )
+        return [embedding_job_record(row) for row in rows]
 
     async def page(self, user_id: UUID, request: PageRequest) -> Page[EmbeddingJobRecord]:
         """Return some of a user's jobs, newest first."""

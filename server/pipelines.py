@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 from uuid import UUID
 
@@ -88,6 +88,11 @@ class Pipelines:
         if row is None:
             raise NotFound("There is no such pipeline.")
         return self._current(row)
+
+    async def find_many(self, ids: Collection[UUID]) -> list[PipelineRecord]:
+        """Return those of the pipelines that are or were hosted, in any order."""
+        rows = await self._db.fetch("SELECT * FROM pipelines WHERE id = ANY({}::uuid[])", list(ids))
+        return [self._current(row) for row in rows]
 
     async def page(self, modality: Modality | None, request: PageRequest) -> Page[PipelineRecord]:
         """List all that are or were hosted, the newest first.

@@ -1,7 +1,7 @@
 """Bytes in: size, digest, what they are, and whose they are."""
 
 import unicodedata
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -88,16 +88,20 @@ class Uploads:
         Raises:
             NotFound: one is not there, or somebody else's; the path names the first such.
         """
-        rows = await self._db.fetch(
-            "SELECT * FROM files WHERE id = ANY({}::uuid[]) AND user_id = {} AND deleted_at IS NULL",
-            list(set(ids)),
-            user_id,
-        )
-        found = {row["id"]: _record_of(row) for row in rows}
+        found = {record.id: record for record in await self.find_many(user_id, set(ids))}
         for index, file_id in enumerate(ids):
             if file_id not in found:
                 raise NotFound("There is no such file.", path=("file_ids", str(index)))
         return [found[file_id] for file_id in ids]
+
+    async def find_many(self, user_id: UUID, ids: Collection[UUID]) -> list[FileRecord]:
+        """Return those of the files that there are and that are the user's, in any order."""
+        rows = await self._db.fetch(
+            "SELECT * FROM files WHERE id = ANY({}::uuid[]) AND user_id = {} AND deleted_at IS NULL",
+            list(ids),
+            user_id,
+        )
+        return [_record_of(row) for row in rows]
 
     async def page(self, user_id: UUID, request: PageRequest) -> Page[FileRecord]:
         """List the user's files, the newest first.

@@ -98,6 +98,15 @@ class ApiKeys:
             raise NotFound("There is no such API key.")
         return _record(row)
 
+    async def find_many(self, user_id: UUID, ids: Collection[UUID]) -> list[ApiKeyRecord]:
+        """Return those of the keys that there are and that are the user's, in any order."""
+        rows = await self._db.fetch(
+            f"SELECT {_COLUMNS} FROM api_keys WHERE id = ANY({{}}::uuid[]) AND user_id = {{}}",  # noqa: S608 - constants
+            list(ids),
+            user_id,
+        )
+        return [_record(row) for row in rows]
+
     async def page(self, user_id: UUID, request: PageRequest) -> Page[ApiKeyRecord]:
         """Return keys of a user, revoked ones too, newest first."""
         query = PageQuery(table="api_keys", where="user_id = {}", args=(user_id,), columns=_COLUMNS)

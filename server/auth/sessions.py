@@ -1,5 +1,6 @@
 """Log-ins: made with a password, carried by a token, ended by their owner or by time."""
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -107,6 +108,16 @@ class Sessions:
             self._lifetimes.idle_s,
         )
         return _found(row)
+
+    async def find_many(self, user_id: UUID, ids: Collection[UUID]) -> list[SessionRecord]:
+        """Return those of the sessions that live and that are the user's, in any order."""
+        rows = await self._db.fetch(
+            f"SELECT {_COLUMNS} FROM sessions WHERE id = ANY({{}}::uuid[]) AND user_id = {{}} AND {IS_LIVE}",  # noqa: S608 - constants
+            list(ids),
+            user_id,
+            self._lifetimes.idle_s,
+        )
+        return [SessionRecord(**row) for row in rows]
 
     async def page(self, user_id: UUID, request: PageRequest) -> Page[SessionRecord]:
         """Return live sessions of a user, newest first."""

@@ -1,5 +1,8 @@
 """What a resolver may use: the services, who asks, and what the answer is given beside its data."""
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 import msgspec
 import strawberry
 from litestar.datastructures import Cookie
@@ -7,10 +10,14 @@ from litestar.datastructures import Cookie
 from server.auth.cookies import no_session_cookie, session_cookie
 from server.auth.principal import Principal
 from server.auth.sessions import LogIn
+from server.disconnects import Receive, while_connected
 from server.errors import ErrorCode, ServiceError
 from server.graphql.loaders import Loaders
 from server.records import Client
 from server.services import Services
+
+
+T = TypeVar("T")
 
 
 class QueryLimitReached(ServiceError):
@@ -27,6 +34,7 @@ class Context(msgspec.Struct, kw_only=True, eq=False):
         refusal: why the credential that came with the request is none, if there was one.
         cookies: to be set with the answer, where the transport can.
         nodes_left: how many more nodes the answer may hold.
+        receive: where an HTTP client's leaving can be heard; what belongs to a socket is cancelled with it.
     """
 
     services: Services
@@ -37,6 +45,15 @@ class Context(msgspec.Struct, kw_only=True, eq=False):
     nodes_left: int
     secure_cookies: bool = False
     cookies: list[Cookie] = msgspec.field(default_factory=list)
+    receive: Receive | None = None
+
+    async def while_wanted(self, work: Awaitable[T]) -> T:
+        """Wait for work that changes nothing, and cancel it when the client goes.
+
+        Raises:
+            ClientGone: the client went first.
+        """
+        return await work if self.receive is None else await while_connected(self.receive, work)
 
     def spend(self, nodes: int) -> None:
         """Count nodes of the answer before they are made.

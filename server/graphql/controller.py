@@ -107,7 +107,10 @@ class ApiController(GraphQLController[SocketSurroundings, None]):
         chosen = answer_format(accept)
         try:
             operation = await read_request(request, self.face.config)
-            if EVENTS.accepts(accept):
+            if EVENTS.accepts(accept) and (
+                "json" not in accept or self.schema.is_subscription(operation.query, operation.operation_name)
+            ):
+                # Some clients accept all they know of with each request: what has one answer is no stream.
                 return await self._stream(request, operation)
             return await self._execute(request, operation, chosen)
         except RequestError as error:
@@ -166,6 +169,7 @@ class ApiController(GraphQLController[SocketSurroundings, None]):
         state = connection.scope["state"]
         context = self._context_of(state.get(PRINCIPAL), connection)
         context.refusal = state.get(REFUSAL)
+        context.receive = connection.receive
         return context
 
     def _context_of(

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from graphql import GraphQLError
 
+from server.disconnects import ClientGone
 from server.errors import ErrorCode, ServiceError
 
 INTERNAL_MESSAGE = "Something went wrong on our side."
@@ -48,6 +49,9 @@ def _public(error: GraphQLError) -> GraphQLError:
         return _rewrite(error, cause.message, service_extensions(cause))
     if error.extensions and "code" in error.extensions:
         return error
+    if isinstance(cause, ClientGone):
+        # Nobody reads this.
+        return _rewrite(error, "The client has gone.", {"code": ErrorCode.TIMEOUT.value})
     if _is_clients_fault(error, cause):
         return _rewrite(error, error.message, _input_extensions(error))
     return _masked(error, cause)

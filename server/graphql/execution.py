@@ -99,6 +99,14 @@ class ApiSchema(strawberry.Schema):
             return self._subscribe(call)
         return _only(await self._run(call))
 
+    def is_subscription(self, query: str | None, operation_name: str | None) -> bool:
+        """Whether a request is a valid one for a subscription."""
+        try:
+            call = self._prepare(query, operation_name, None, {})
+        except Refused:
+            return False
+        return call.operation_type is OperationType.SUBSCRIPTION
+
     def _prepare(
         self,
         query: str | None,

@@ -1,9 +1,9 @@
 """Look-ups of one operation, gathered while its resolvers run side by side and remembered until its end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
@@ -20,8 +20,20 @@ from server.records import (
 )
 from server.services import Services
 
+
+class Identified(Protocol):
+    """A record with an id."""
+
+    @property
+    def id(self) -> UUID:
+        """The id of the object."""
+
+
 K = TypeVar("K")
 T = TypeVar("T")
+N = TypeVar("N", bound=Identified)
+Find = Callable[[Collection[UUID]], Awaitable[list[N]]]
+FindOwn = Callable[[UUID, Collection[UUID]], Awaitable[list[N]]]
 
 
 class Loaders:
@@ -30,53 +42,63 @@ class Loaders:
     def __init__(self, services: Services, principal: Principal | None) -> None:
         self._services = services
         self._principal = principal
-        self._loaders: dict[str, DataLoader[object, object]] = {}
+        self._loaders: dict[str, DataLoader[Any, Any]] = {}
 
     async def user(self, user_id: UUID) -> UserRecord | None:
         """Find the principal's own account."""
         if self._principal is None or user_id != self._principal.user_id:
             return None
-        return await self._load("user", self._services.accounts.get, user_id)
+        return await self._load("user", partial(_each, self._services.accounts.get), user_id)
 
     async def session(self, session_id: UUID) -> SessionRecord | None:
         """Find a session that has not ended."""
-        return await self._load_own("session", self._services.sessions.get, session_id)
+        return await self._load_own("session", self._services.sessions.find_many, session_id)
 
     async def api_key(self, key_id: UUID) -> ApiKeyRecord | None:
         """Find an API key, revoked or not."""
-        return await self._load_own("api_key", self._services.api_keys.get, key_id)
+        return await self._load_own("api_key", self._services.api_keys.find_many, key_id)
 
     async def file(self, file_id: UUID) -> FileRecord | None:
         """Find a file that has not been deleted."""
-        return await self._load_own("file", self._services.uploads.get, file_id)
+        return await self._load_own("file", self._services.uploads.find_many, file_id)
 
     async def embedding_job(self, job_id: UUID) -> EmbeddingJobRecord | None:
         """Find an embedding job."""
-        return await self._load_own("embedding_job", self._services.embedding_jobs.get, job_id)
+        return await self._load_own("embedding_job", self._services.embedding_jobs.find_many, job_id)
 
     async def pipeline(self, pipeline_id: UUID) -> PipelineRecord | None:
         """Find a pipeline."""
-        return await self._load("pipeline", self._services.pipelines.get_by_id, pipeline_id)
+        return await self._load(
+            "pipeline", partial(_in_order, self._services.pipelines.find_many), pipeline_id
+        )
 
     async def pipeline_named(self, name: str) -> PipelineRecord | None:
-        """Find a pipeline by its name."""
-        return await self._load("pipeline_named", self._services.pipelines.get, name)
+        """Find a pipeline by its name; most are known without asking the database."""
+        return await self._load("pipeline_named", partial(_each, self._services.pipelines.get), name)
 
-    async def _load_own(
-        self, kind: str, get: Callable[[UUID, UUID], Awaitable[T]], object_id: UUID
-    ) -> T | None:
+    async def _load_own(self, kind: str, find_many: FindOwn[N], object_id: UUID) -> N | None:
         if self._principal is None:
             return None
-        return await self._load(kind, partial(get, self._principal.user_id), object_id)
+        return await self._load(
+            kind, partial(_in_order, partial(find_many, self._principal.user_id)), object_id
+        )
 
-    async def _load(self, kind: str, get: Callable[[K], Awaitable[T]], key: K) -> T | None:
+    async def _load(
+        self, kind: str, load: Callable[[list[K]], Awaitable[list[T | None]]], key: K
+    ) -> T | None:
         loader = self._loaders.get(kind)
         if loader is None:
-            loader = self._loaders[kind] = DataLoader(load_fn=partial(_get_each, get))
-        return cast("T | None", await loader.load(key))
+            loader = self._loaders[kind] = DataLoader(load_fn=load)
+        found: T | None = await loader.load(key)
+        return found
 
 
-async def _get_each(get: Callable[[K], Awaitable[T]], keys: Sequence[K]) -> list[T | None]:
+async def _in_order(find_many: Find[N], ids: list[UUID]) -> list[N | None]:
+    found = {record.id: record for record in await find_many(ids)}
+    return [found.get(object_id) for object_id in ids]
+
+
+async def _each(get: Callable[[K], Awaitable[T]], keys: list[K]) -> list[T | None]:
     return await asyncio.gather(*(_find(get, key) for key in keys))
 
 

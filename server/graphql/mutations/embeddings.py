@@ -118,15 +118,14 @@ class EmbeddingMutations:
     ) -> EmbedResult:
         """Embed now."""
         principal = require_principal(info)
-        result = await info.context.services.embeddings.embed(
-            principal,
-            EmbedRequest(
-                texts=request.texts,
-                file_ids=_file_ids(request.file_ids),
-                pipeline=AUTO if request.pipeline is None else request.pipeline,
-                dimensions=request.dimensions,
-            ),
+        wanted = EmbedRequest(
+            texts=request.texts,
+            file_ids=_file_ids(request.file_ids),
+            pipeline=AUTO if request.pipeline is None else request.pipeline,
+            dimensions=request.dimensions,
         )
+        context = info.context
+        result = await context.while_wanted(context.services.embeddings.embed(principal, wanted))
         encoding = request.encoding or VectorEncoding.FLOAT
         return EmbedPayload(embeddings=EmbeddingBatch.of(result, encoding))
 

@@ -1,5 +1,6 @@
 """Pipelines, files, `embed` and jobs."""
 
+import asyncio
 import base64
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from server.services import Services
 from tests.server.graphql.test_accounts import create_key
 from tests.support.embedding import POISON, TEXT_PIPELINE, EmbedWorker, vector_of
 from tests.support.graphql import GraphQLClient
+from tests.support.processes import until
 
 EMBED = """
 mutation Embed($input: EmbedInput!) {
@@ -106,6 +108,18 @@ async def test_what_embed_refuses_is_data_with_the_path_of_the_field(ada: GraphQ
     for given, code, path in refused:
         result = await embed(ada, **given)
         assert (code, path) == (result.get("code"), result.get("path")), given
+
+
+async def test_what_was_asked_by_somebody_who_left_is_not_waited_for(
+    ada: GraphQLClient, services: Services, worker: EmbedWorker
+) -> None:
+    worker.gate.clear()
+    asking = asyncio.create_task(embed(ada, texts=["a"]))
+    await worker.took.wait()
+
+    asking.cancel()
+
+    await until(lambda: services.embeddings._lane.num_pending == 0, within_s=5)
 
 
 async def test_a_file_is_known_by_its_content_and_embedded(ada: GraphQLClient, worker: EmbedWorker) -> None:

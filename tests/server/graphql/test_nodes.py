@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from graphql import (
     GraphQLField,
     GraphQLInterfaceType,
@@ -13,6 +14,7 @@ from graphql import (
     is_leaf_type,
 )
 
+from server.database import Database
 from server.graphql import ids
 from server.graphql.schema import build_schema, core_schema
 from tests.server.graphql.test_accounts import create_key
@@ -121,6 +123,24 @@ async def test_a_malformed_id_is_named_and_costs_its_neighbours_nothing(ada: Gra
     assert [{"code": "INVALID_INPUT", "path": ["ids", str(index)]} for index in (0, 2, 3)] == sorted(
         extensions, key=lambda it: it["path"]
     )
+
+
+async def test_nodes_of_one_type_are_looked_up_together(
+    ada: GraphQLClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [(await create_key(ada, "READ"))[0] for _ in range(8)]
+    asked: list[str] = []
+    fetch = database.fetch
+
+    async def fetch_noted(sql: str, *arguments: Any) -> list[dict[str, Any]]:  # noqa: ANN401, what it wraps
+        asked.append(sql)
+        return await fetch(sql, *arguments)
+
+    monkeypatch.setattr(database, "fetch", fetch_noted)
+    data = await ada.data("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=[*keys, *keys])
+
+    assert [*keys, *keys] == [node["id"] for node in data["nodes"]]
+    assert 1 == len([sql for sql in asked if "FROM api_keys WHERE id = ANY" in sql and "user_id" in sql])
 
 
 async def test_at_most_a_hundred_ids_at_a_time(ada: GraphQLClient) -> None:

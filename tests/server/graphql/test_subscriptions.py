@@ -127,6 +127,31 @@ async def test_a_job_is_followed_over_server_sent_events_too(ada: GraphQLClient,
     assert parts[-1].startswith("event: complete")
 
 
+async def test_who_accepts_events_and_json_gets_events_for_subscriptions_alone(
+    ada: GraphQLClient, job_worker: Worker
+) -> None:
+    job_id = await make_job(ada)
+    await finish(job_worker, job_id)
+    headers = {
+        "accept": "application/graphql-response+json, application/json, text/event-stream",
+        **ada.headers,
+    }
+    types = []
+
+    for body in ({"query": VIEWER}, {"query": FOLLOW, "variables": {"id": job_id}}, {"query": "{"}):
+        response = await ada.http.post("/graphql", json=body, headers=headers)
+        types.append(response.headers["content-type"].partition(";")[0])
+
+    assert [json_type, "text/event-stream", json_type] == types
+
+
+async def test_a_query_over_events_is_one_event(shell: GraphQLClient) -> None:
+    async with stream(shell, "{ viewer { id } }") as response:
+        text = (await response.aread()).decode()
+
+    assert 'event: next\r\ndata: {"data":{"viewer":null}}\r\n\r\nevent: complete\r\ndata: \r\n\r\n' == text
+
+
 def stream(client: GraphQLClient, query: str, **variables: object) -> Any:  # noqa: ANN401, httpx' own
     """Ask for server-sent events."""
     return client.http.stream(
