@@ -16,7 +16,6 @@ from server.graphql.loaders import Loaders
 from server.records import Client
 from server.services import Services
 
-
 T = TypeVar("T")
 
 

@@ -132,10 +132,8 @@ async def test_who_accepts_events_and_json_gets_events_for_subscriptions_alone(
 ) -> None:
     job_id = await make_job(ada)
     await finish(job_worker, job_id)
-    headers = {
-        "accept": "application/graphql-response+json, application/json, text/event-stream",
-        **ada.headers,
-    }
+    json_type = "application/graphql-response+json"
+    headers = {"accept": f"{json_type}, application/json, text/event-stream", **ada.headers}
     types = []
 
     for body in ({"query": VIEWER}, {"query": FOLLOW, "variables": {"id": job_id}}, {"query": "{"}):
