@@ -8,7 +8,8 @@ const status = document.getElementById("status");
 const root = ReactDOM.createRoot(document.getElementById("graphiql"));
 const explorer = GraphiQLPluginExplorer.explorerPlugin();
 
-const WELCOME = `# Log in above, or paste an API key, then run this with Ctrl-Enter.
+const WELCOME = `# Log in or paste an API key above.
+# Ctrl-Enter runs this.
 query Welcome {
   viewer {
     email
