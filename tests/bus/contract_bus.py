@@ -314,7 +314,7 @@ class Leaving:
 
         await publish_jobs(bench.bus, range(3))
 
-        async with asyncio.timeout(ACK_WAIT_S):
+        async with asyncio.timeout(ACK_WAIT_S / 2):
             deliveries = await fetch_all(bench.bus.puller(BULK), 3)
         assert sorted(numbers_of(deliveries)) == [0, 1, 2]
 
@@ -327,7 +327,7 @@ class Leaving:
 
         await publish_jobs(bench.bus, range(2))
 
-        async with asyncio.timeout(ACK_WAIT_S):
+        async with asyncio.timeout(ACK_WAIT_S / 2):
             assert sorted(numbers_of(await fetch_all(puller, 2))) == [0, 1]
 
     async def test_a_closed_puller_hands_its_work_over_and_fetches_no_more(self, bench: Bench) -> None:
@@ -340,7 +340,7 @@ class Leaving:
 
         assert await waiting == []
         assert await left.fetch(limit=1, wait_s=1.0) == []
-        async with asyncio.timeout(ACK_WAIT_S):
+        async with asyncio.timeout(ACK_WAIT_S / 2):
             deliveries = await fetch_all(bench.bus.puller(BULK), 2)
         assert sorted(numbers_of(deliveries)) == [0, 1]
 

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import nats
 import pytest
 
+from bus import topology
 from bus.client import NatsBus
 from bus.topology import Topology, apply
-from tests.bus.contract_bus import LIMITS, POOLS, Bench, BusContract
+from tests.bus.contract_bus import BULK, LIMITS, POOLS, Bench, BusContract, publish_jobs
 
 
 class TestNatsBus(BusContract):
@@ -29,4 +30,17 @@ class TestNatsBus(BusContract):
         bus = await NatsBus.connect(empty_nats_url, name="bench")
         yield Bench(bus=bus, put_raw=put_raw, tell_raw=tell_raw, count=count)
         await bus.close()
+        await stranger.close()
+
+    async def test_between_two_fetches_no_pull_is_open(self, bench: Bench, empty_nats_url: str) -> None:
+        """So nothing is delivered to a worker that is busy."""
+        stranger = await nats.connect(empty_nats_url)
+        puller = bench.bus.puller(BULK)
+
+        assert await puller.fetch(limit=5, wait_s=0.05) == []
+        await publish_jobs(bench.bus, range(2))
+        assert await puller.fetch(limit=5, wait_s=5.0)
+
+        info = await stranger.jsm().consumer_info(topology.JOBS, BULK)
+        assert info.num_waiting == 0
         await stranger.close()

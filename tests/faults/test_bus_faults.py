@@ -162,7 +162,11 @@ async def test_a_publish_to_an_impossible_subject_fails_at_once(nats: NatsBus) -
         await asyncio.wait_for(nats.publish("job.embed.has space", job(1), deadline_s=60.0), 5.0)
 
 
-async def test_a_waiting_fetch_outlasts_a_restart(server: Server, nats: NatsBus) -> None:
+async def test_a_waiting_fetch_outlasts_a_restart(
+    server: Server, nats: NatsBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It must not be the end of its pull that makes it ask again.
+    monkeypatch.setattr(pull, "EXPIRES_S", 60.0)
     fetching = asyncio.create_task(nats.puller(BULK).fetch(limit=1, wait_s=60.0))
     await asyncio.wait({fetching}, timeout=0.1)
 
