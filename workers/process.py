@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NoReturn, TypeVar
 
 from msgspec import Meta
 
@@ -93,6 +93,13 @@ def use_threads(threads: int, wait_policy: str) -> None:
         # Tokenising has threads of its own that would come on top.
         TOKENIZERS_PARALLELISM="false",
     )
+
+
+def give_up(reason: str) -> NoReturn:
+    """End the process at once. For a thread that hangs: everything else would wait for it for ever."""
+    logger.critical("%s", reason)
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
 
 
 class ReadyFile:

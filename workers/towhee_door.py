@@ -15,7 +15,6 @@ import logging
 import os
 import stat
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,8 @@ T = TypeVar("T")
 
 #: Our operators are registered as ``<NAMESPACE>/<name>``; Towhee's own are ``towhee/<name>``.
 NAMESPACE = "hosted"
+#: A folder that nobody can create or plant code in, unlike the default ``~/.towhee``.
+_NO_HOME = Path(os.devnull) / "towhee"
 #: Set while Towhee's code runs that might install or download something.
 _refusing: contextvars.ContextVar[bool] = contextvars.ContextVar("refusing", default=False)
 
@@ -130,7 +131,7 @@ class TowheeDoor:
 
     @classmethod
     def open(cls, home: Path | None = None) -> "TowheeDoor":
-        """Import Towhee with ``home`` as its folder (by default a private one among the temporary files).
+        """Import Towhee with ``home`` as its folder; by default it has none: it can't read or keep anything.
 
         Raises:
             HomeNotPrivate: somebody else could put code there.
@@ -138,7 +139,7 @@ class TowheeDoor:
         """
         # Towhee needs pkg_resources; the dependencies keep a setuptools that still has it.
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-        os.environ["TOWHEE_HOME"] = str(_private_folder(home or _default_home()))
+        os.environ["TOWHEE_HOME"] = str(_NO_HOME if home is None else _private_folder(home))
         with refusing_installs():
             towhee = importlib.import_module("towhee")
             _disarm()
@@ -239,10 +240,6 @@ def _disarm() -> None:
     importlib.import_module("towhee.runtime.operator_manager.operator_loader").get_operator = no_hub  # type: ignore[attr-defined]
     importlib.import_module("towhee.runtime.pipeline_loader").get_pipeline = no_hub  # type: ignore[attr-defined]
     importlib.import_module("towhee.utils.dependency_control").prompt_install = no_install  # type: ignore[attr-defined]
-
-
-def _default_home() -> Path:
-    return Path(tempfile.gettempdir()) / f"towhee-hosted-api-{os.geteuid()}"
 
 
 def _private_folder(folder: Path) -> Path:

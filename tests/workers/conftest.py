@@ -17,10 +17,10 @@ MAX_PIXELS = 40_000_000
 
 
 @pytest.fixture(scope="session")
-def door(tmp_path_factory: pytest.TempPathFactory) -> TowheeDoor:
+def door() -> TowheeDoor:
     """Towhee, disarmed."""
     torch.set_num_threads(1)
-    return TowheeDoor.open(tmp_path_factory.mktemp("towhee"))
+    return TowheeDoor.open()
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from bus.topology import PROJECTION
 from workers.embed.engine import Engine
 from workers.embed.job_attempt import Tools
 from workers.embed.registry import Announcer
-from workers.embed.serving import EmbedWorker
+from workers.embed.serving import EmbedWorker, ServeSettings
 
 POOL = "default"
 REPLICA = "replica-1"
@@ -52,11 +52,15 @@ async def soon(probe: Callable[[], T | None], *, within_s: float = DEADLINE_S) -
 class RunningWorker:
     """A worker that serves until it is told to stop."""
 
-    def __init__(self, bus: Bus, engine: Engine, objects: ObjectStore) -> None:
+    def __init__(
+        self, bus: Bus, engine: Engine, objects: ObjectStore, *, stuck_s: float = DEADLINE_S
+    ) -> None:
         tools = Tools(bus=bus, engine=engine, objects=objects, worker_id="worker-1", heartbeat_every_s=0.02)
         self._stop = asyncio.Event()
-        self._worker = EmbedWorker(tools, Announcer(bus, "worker-1", []), pool=POOL)
-        self.task = asyncio.create_task(self._worker.serve(self._stop, drain_s=10.0))
+        self.given_up: list[str] = []
+        settings = ServeSettings(pool=POOL, drain_s=10.0, stuck_s=stuck_s, give_up=self.given_up.append)
+        self._worker = EmbedWorker(tools, Announcer(bus, "worker-1", []), settings)
+        self.task = asyncio.create_task(self._worker.serve(self._stop))
 
     def tell_to_stop(self) -> None:
         """Do what SIGTERM does."""

@@ -87,7 +87,8 @@ async def test_an_input_that_can_not_be_prepared_is_refused_alone(engine: Engine
 @given(st.lists(st.sampled_from(["a", "bb", "poison", "poison 2"]), min_size=1, max_size=30))
 async def test_a_bad_input_fails_alone(engine: Engine, texts: list[str]) -> None:
     """A batch that fails is halved until the inputs at fault stand alone."""
-    embedded = await engine.embed(request(texts))
+    async with asyncio.timeout(10):
+        embedded = await engine.embed(request(texts))
 
     bad = [index for index, text in enumerate(texts) if "poison" in text]
     good = [index for index in range(len(texts)) if index not in bad]

@@ -111,7 +111,9 @@ async def test_a_command_is_not_acknowledged_before_it_is_answered(
 async def test_an_expired_command_is_acknowledged_without_compute(
     bus: MemoryBus, worker: RunningWorker, caller: Caller, toy: ToyPipeline
 ) -> None:
+    """Nobody waits any more: it is not even refused."""
     await caller.ask(["late"], deadline_at=datetime.now(UTC))
+    await caller.ask(["late"], deadline_at=datetime.now(UTC), pipeline="other")
     await settled(bus)
     assert ([], []) == (toy.batches, caller.inbox)
 
@@ -180,3 +182,19 @@ async def test_a_stopping_worker_answers_what_it_has_and_takes_no_more(
 
     assert ["request-1"] == [answer.request_id for answer in await caller.answers(1)]
     assert 1 == bus.count(INTERACTIVE)
+
+
+async def test_a_worker_whose_device_hangs_gives_up(
+    bus: MemoryBus, start_engine: StartEngine, toy: ToyPipeline, objects: ObjectStore, caller: Caller
+) -> None:
+    """Its process ends, and what it held is delivered to another."""
+    toy.gate.clear()
+    engine = start_engine({"toy": toy}, EngineSettings())
+    worker = RunningWorker(bus, engine, objects, stuck_s=0.05)
+    await caller.ask(["endless"])
+
+    await soon(lambda: worker.given_up)
+
+    assert ["the device has been silent for 0.05 s; the worker gives up"] == worker.given_up
+    toy.gate.set()
+    await worker.stop()

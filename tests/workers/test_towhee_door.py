@@ -182,7 +182,13 @@ def test_an_operator_that_returns_nothing_fails_the_call(door: TowheeDoor) -> No
         door.chain("nothing", ["nothing"])([1])
 
 
-def test_towhee_gets_a_private_home(door: TowheeDoor, tmp_path: Path) -> None:
+def test_towhee_has_no_home_unless_it_is_given_one(door: TowheeDoor) -> None:
+    TowheeDoor.open()
+    with pytest.raises(NotADirectoryError):
+        Path(os.environ["TOWHEE_HOME"]).mkdir(parents=True)
+
+
+def test_a_home_is_private(door: TowheeDoor, tmp_path: Path) -> None:
     TowheeDoor.open(tmp_path / "home")
     assert str(tmp_path / "home") == os.environ["TOWHEE_HOME"]
     assert 0o700 == (tmp_path / "home").stat().st_mode & 0o777

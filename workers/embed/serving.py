@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+
+import msgspec
 
 from bus.topology import embed_bulk, embed_interactive
 from workers.embed.bulk import BulkHandler
@@ -9,7 +12,7 @@ from workers.embed.interactive import InteractiveHandler
 from workers.embed.job_attempt import Tools
 from workers.embed.pull_loop import PullLoop
 from workers.embed.registry import Announcer
-from workers.process import WorkerFailed
+from workers.process import give_up
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +25,31 @@ _STUCK_S = 120.0
 _WATCH_EVERY_S = 2.0
 
 
+class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker serves.
+
+    Attributes:
+        pool: whose work it takes.
+        drain_s: how long work in hand may take once it is told to stop.
+        stuck_s: for how long the device may be silent before the worker gives up.
+        give_up: ends the process with a reason.
+    """
+
+    pool: str
+    drain_s: float
+    stuck_s: float = _STUCK_S
+    give_up: Callable[[str], None] = give_up
+
+
 class EmbedWorker:
     """A worker that has its models, its bus and its object store."""
 
-    def __init__(self, tools: Tools, announcer: Announcer, *, pool: str) -> None:
+    def __init__(self, tools: Tools, announcer: Announcer, settings: ServeSettings) -> None:
         self._tools = tools
         self._announcer = announcer
+        self._settings = settings
         self._draining = asyncio.Event()
-        bus = tools.bus
+        bus, pool = tools.bus, settings.pool
         interactive = InteractiveHandler(bus, tools.engine, tools.objects)
         bulk = BulkHandler(tools, self._draining)
         self._loops = (
@@ -39,24 +59,21 @@ class EmbedWorker:
             PullLoop("bulk", bus.puller(embed_bulk(pool)), bulk.handle, room=_BULK_ROOM),
         )
 
-    async def serve(self, stop: asyncio.Event, *, drain_s: float) -> None:
-        """Announce and pull until ``stop`` is set, then drain.
-
-        Raises:
-            WorkerFailed: the device hangs.
-        """
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Announce and pull until ``stop`` is set, then drain."""
         await self._announcer.start()
         lanes = [asyncio.create_task(loop.run(self._draining)) for loop in self._loops]
         stopped = asyncio.create_task(stop.wait())
         watching = asyncio.create_task(self._watch())
         try:
-            await asyncio.wait({stopped, watching, *lanes}, return_when=asyncio.FIRST_COMPLETED)
-            for ended in (watching, *lanes):
-                if ended.done():
-                    ended.result()
+            await asyncio.wait({stopped, *lanes}, return_when=asyncio.FIRST_COMPLETED)
+            for lane in lanes:
+                if lane.done():
+                    lane.result()  # only an error ends a lane that was not told to stop
             logger.info("stopping: no new work is taken, work in hand is finished")
             await self._announcer.leave()
             self._draining.set()
+            drain_s = self._settings.drain_s
             _, unfinished = await asyncio.wait(lanes, timeout=drain_s)
             if unfinished:
                 logger.warning("work in hand took longer than %g s and will be delivered again", drain_s)
@@ -66,7 +83,7 @@ class EmbedWorker:
             await asyncio.gather(stopped, watching, *lanes, return_exceptions=True)
 
     async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            if self._tools.engine.busy_s > _STUCK_S:
-                raise WorkerFailed(f"the device has been silent for {_STUCK_S:g} s; the worker gives up")
+        stuck_s = self._settings.stuck_s
+        while self._tools.engine.busy_s <= stuck_s:  # noqa: ASYNC110  silence sets no event
+            await asyncio.sleep(min(_WATCH_EVERY_S, stuck_s))
+        self._settings.give_up(f"the device has been silent for {stuck_s:g} s; the worker gives up")

@@ -18,7 +18,7 @@ from workers.embed.hosting import Pipeline
 from workers.embed.job_attempt import Tools
 from workers.embed.pipelines.table import PIPELINES, PipelineEntry
 from workers.embed.registry import Announcer, hosted_pipelines
-from workers.embed.serving import EmbedWorker
+from workers.embed.serving import EmbedWorker, ServeSettings
 from workers.embed.settings import EmbedSettings
 from workers.process import ReadyFile, WorkerFailed, run_worker
 
@@ -30,7 +30,7 @@ async def run(settings: EmbedSettings, stop: asyncio.Event) -> None:
 
     Raises:
         SettingsError: a pipeline to host is unknown.
-        WorkerFailed: a pipeline can't be loaded, or the device hangs.
+        WorkerFailed: a pipeline can't be loaded.
         BusError: the bus or the object store can't be reached.
     """
     entries = _chosen(settings.worker_pipelines)
@@ -46,7 +46,7 @@ async def run(settings: EmbedSettings, stop: asyncio.Event) -> None:
         worker = starting.result()
         with ReadyFile(settings.worker_ready_file):
             logger.info("ready: hosting %s", ", ".join(entry.name for entry in entries))
-            await worker.serve(stop, drain_s=settings.worker_drain_s)
+            await worker.serve(stop)
     logger.info("stopped")
 
 
@@ -67,7 +67,8 @@ async def _start(
     stack.push_async_callback(engine.close)
     announcer = Announcer(bus, worker_id, hosted_pipelines(entries, settings.worker_pool))
     tools = Tools(bus=bus, engine=engine, objects=objects, worker_id=worker_id)
-    return EmbedWorker(tools, announcer, pool=settings.worker_pool)
+    serve = ServeSettings(pool=settings.worker_pool, drain_s=settings.worker_drain_s)
+    return EmbedWorker(tools, announcer, serve)
 
 
 def main() -> int:
