@@ -27,6 +27,7 @@ up: $(RUN_STAMP) ## Install what is missing, start everything, stop on Ctrl-C. O
 	@exec $(BIN)/python -I -S deploy/local/launch.py $$PPID 15 '' $(BIN)/towhee-api up $(ARGS)
 
 test: $(DEV_STAMP) check ## Install what is missing, run all checks and all tests
+	@command -v chromium chromium-browser google-chrome >/dev/null || .ci/debian chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bench" $(ARGS)
 
 check: $(DEV_STAMP) ## Format, lint, types, import contracts

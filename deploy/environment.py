@@ -11,6 +11,7 @@ import msgspec
 from bus.settings import SettingsError, load, variable_of
 from deploy.errors import WrongUse
 from deploy.local.folder import DataFolder
+from deploy.local.settings import UpSettings
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -30,6 +31,23 @@ def with_stack(arguments: argparse.Namespace) -> dict[str, str]:
         return environ
     endpoints = DataFolder(Path(arguments.data_dir)).read_endpoints()
     return endpoints | {name: value for name, value in environ.items() if value}
+
+
+def with_nearest_stack(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the environment like ``with_stack``; where it names no address, that of the default data folder.
+
+    For commands of an operator: it is what somebody means who has just said `make up`.
+
+    Raises:
+        WrongUse: no stack runs there.
+    """
+    if arguments.data_dir is not None or any(os.environ.get(name) for name in ADDRESSES):
+        return with_stack(arguments)
+    folder = os.environ.get("TOWHEE_API_DATA_DIR") or str(UpSettings().data_dir)
+    try:
+        return with_stack(argparse.Namespace(data_dir=folder))
+    except WrongUse as error:
+        raise WrongUse(f"{error}, or set {', '.join(ADDRESSES)}") from error
 
 
 def load_with_options(settings: type[T], environ: Mapping[str, str], options: Mapping[str, str | None]) -> T:

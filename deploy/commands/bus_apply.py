@@ -7,7 +7,7 @@ import os
 from bus.errors import BusError
 from bus.settings import SettingsError
 from bus.topology import Topology, apply
-from deploy.environment import DEFAULT_POOLS, with_stack
+from deploy.environment import DEFAULT_POOLS, with_nearest_stack
 from deploy.errors import CommandFailed
 
 
@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
         SettingsError: NATS_URL is not set.
         CommandFailed: the bus can't be reached, or refused.
     """
-    url = with_stack(arguments).get("NATS_URL")
+    url = with_nearest_stack(arguments).get("NATS_URL")
     if not url:
         raise SettingsError("NATS_URL", "is not set: set it, or name a running stack with --data-dir")
     try:

@@ -10,9 +10,8 @@ from bus.client import NatsBus
 from bus.errors import BusError
 from bus.objects import ObjectStore
 from bus.topology import Topology, apply
-from deploy.environment import ADDRESSES, DEFAULT_POOLS, with_stack
+from deploy.environment import DEFAULT_POOLS, with_nearest_stack
 from deploy.errors import CommandFailed
-from deploy.local.settings import UpSettings
 from deploy.migrations import find_pending_migrations
 
 _TIMEOUT_S = 5.0
@@ -26,10 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CommandFailed: one of them failed.
     """
-    if arguments.data_dir is None and not any(os.environ.get(name) for name in ADDRESSES):
-        # What somebody means who has just said `make up`.
-        arguments.data_dir = os.environ.get("TOWHEE_API_DATA_DIR") or str(UpSettings().data_dir)
-    environ = with_stack(arguments)
+    environ = with_nearest_stack(arguments)
     failed = asyncio.run(_run_all(_Doctor(environ, arguments.pools or DEFAULT_POOLS).checks()))
     if failed:
         raise CommandFailed(f"{', '.join(failed)}: not well, the lines above say what to do")

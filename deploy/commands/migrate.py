@@ -5,7 +5,7 @@ import asyncio
 import os
 
 from bus.settings import SettingsError
-from deploy.environment import with_stack
+from deploy.environment import with_nearest_stack
 from deploy.migrations import migrate_database
 
 
@@ -16,7 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
         SettingsError: DATABASE_URL is not set.
         CommandFailed: a migration could not be applied.
     """
-    url = with_stack(arguments).get("DATABASE_URL")
+    url = with_nearest_stack(arguments).get("DATABASE_URL")
     if not url:
         raise SettingsError("DATABASE_URL", "is not set: set it, or name a running stack with --data-dir")
     applied = asyncio.run(migrate_database(url))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.script import Script
 from tests.support.stack import RunningStack, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -36,14 +37,19 @@ def desk(tmp_path: Path, photos: dict[str, Path]) -> Path:
     return tmp_path
 
 
-def test_what_is_typed_in_the_readme_works(stack: RunningStack, desk: Path) -> None:
+def test_what_is_typed_in_the_readme_works(stack: RunningStack, towhee_api: Script, desk: Path) -> None:
     # One shell for all blocks: later ones use what earlier ones have set.
     script = "\n".join(_shell_blocks()).replace(README_URL, stack.url)
+    folders = [str(towhee_api.path.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
 
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=desk,
-        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(desk)},
+        env={
+            "PATH": ":".join(folders),
+            "HOME": str(desk),
+            "TOWHEE_API_DATA_DIR": str(stack.data_dir),
+        },
         capture_output=True,
         text=True,
         timeout=COMMAND_S,
@@ -77,7 +83,7 @@ def _run_python(stack: RunningStack, desk: Path) -> None:
 def make_up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`make up` in this checkout, in its own process group, on a free port and a data folder of its own."""
     with subprocess.Popen(
-        ["make", "up", f"ARGS=--port 0 --data-dir {tmp_path / 'data'}"],
+        ["make", "up", f"ARGS=--port 0 --workers 2 --data-dir {tmp_path / 'data'}"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
