@@ -67,8 +67,9 @@ class Stack:
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
-            # Under nohup a hang-up stays ignored.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # Under nohup a hang-up stays ignored. An interrupt does not, although shells start what runs in
+            # the background of a script that way: whoever sends one means us.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal)
 
     def _on_signal(self) -> None:

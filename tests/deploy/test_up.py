@@ -22,13 +22,19 @@ from tests.support.stack import RunningStack, eventually, running_stack
 CHILDREN = ["nats-server", "postgres", "towhee-api serve", "towhee-api work embed"]
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
+@contextmanager
+def open_folder() -> Iterator[Path]:
     """A folder that an ordinary user may enter, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp(prefix="up-"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
 
 
 class SmallStacks:
@@ -59,6 +65,16 @@ class SmallStacks:
 @pytest.fixture
 def small(place: Path) -> SmallStacks:
     return SmallStacks(place)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[SmallStacks, RunningStack]]:
+    """One that runs, for tests that leave it running."""
+    with open_folder() as folder:
+        small = SmallStacks(folder)
+        with small.up() as stack:
+            assert stack.url
+            yield small, stack
 
 
 def gone(processes: list[psutil.Process], *, within_s: float = 10.0) -> bool:
@@ -102,33 +118,43 @@ def test_it_says_what_it_does_and_once_that_it_is_ready_then_stops_in_order(smal
 
 
 def test_nothing_listens_beyond_loopback_and_the_worker_holds_no_key_to_the_database(
-    small: SmallStacks,
+    shared: tuple[SmallStacks, RunningStack],
 ) -> None:
-    with small.up() as stack:
-        assert stack.url
-        listening = {
-            connection.laddr.ip
-            for process in [psutil.Process(stack.pid), *stack.processes()]
-            for connection in process.net_connections()
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert {"127.0.0.1"} == listening
-        worker, server = stack.find("towhee-api work embed"), stack.find("towhee-api serve")
-        assert "DATABASE_URL" not in psutil.Process(worker[0]).environ()
-        assert "DATABASE_URL" in psutil.Process(server[0]).environ()
+    _, stack = shared
+    listening = {
+        connection.laddr.ip
+        for process in [psutil.Process(stack.pid), *stack.processes()]
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    worker, server = stack.find("towhee-api work embed"), stack.find("towhee-api serve")
+
+    assert {"127.0.0.1"} == listening
+    assert "DATABASE_URL" not in psutil.Process(worker[0]).environ()
+    assert "DATABASE_URL" in psutil.Process(server[0]).environ()
 
 
-def test_each_part_that_is_killed_is_started_again(small: SmallStacks) -> None:
-    with small.up() as stack:
-        assert stack.url
-        killed = {name: stack.kill(name) for name in CHILDREN}
+def test_a_second_one_on_the_same_folder_is_refused_and_does_no_harm(
+    shared: tuple[SmallStacks, RunningStack],
+) -> None:
+    small, stack = shared
 
-        for name, pids in killed.items():
-            assert eventually(lambda name=name, pids=pids: set(stack.find(name)) - set(pids)), name
-        assert eventually(lambda: ask(stack.port)[0])
-        assert eventually(lambda: small.migrate().returncode == 0), "PostgreSQL answers again"
-        assert 1 == stack.output.count("ready http")
-        assert 0 == stack.stop()
+    done = small.script.run("up", "--data-dir", str(small.data_dir), "--port", "0", env=small.env)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert f"in use by another towhee-api up (process {stack.pid})" in done.stderr
+    assert ask(stack.port)[0]
+
+
+def test_each_part_that_is_killed_is_started_again(shared: tuple[SmallStacks, RunningStack]) -> None:
+    small, stack = shared
+    killed = {name: stack.kill(name) for name in CHILDREN}
+
+    for name, pids in killed.items():
+        assert eventually(lambda name=name, pids=pids: set(stack.find(name)) - set(pids)), name
+    assert eventually(lambda: ask(stack.port)[0])
+    assert eventually(lambda: small.migrate().returncode == 0), "PostgreSQL answers again"
+    assert 1 == stack.output.count("ready http")
 
 
 def test_a_killed_supervisor_takes_everything_with_it_and_can_be_started_again(small: SmallStacks) -> None:
@@ -200,17 +226,6 @@ def test_a_child_that_refuses_its_settings_ends_it_with_the_same_code(small: Sma
     assert [] == mentioning(small.data_dir)
 
 
-def test_a_second_one_on_the_same_folder_is_refused_and_does_no_harm(small: SmallStacks) -> None:
-    with small.up() as stack:
-        assert stack.url
-
-        done = small.script.run("up", "--data-dir", str(small.data_dir), "--port", "0", env=small.env)
-
-        assert (2, 1) == (done.returncode, done.stderr.count("\n"))
-        assert f"in use by another towhee-api up (process {stack.pid})" in done.stderr
-        assert ask(stack.port)[0]
-
-
 def test_an_ordinary_user_can_run_it_too(small: SmallStacks, place: Path) -> None:
     user = os.geteuid() or 65534
     become = []
@@ -230,15 +245,6 @@ def test_an_ordinary_user_can_run_it_too(small: SmallStacks, place: Path) -> Non
         assert gone(processes)
 
 
-def test_a_hang_up_stops_it_like_a_terminal_that_closes(small: SmallStacks) -> None:
-    with small.up() as stack:
-        assert stack.url
-
-        stack.signal(signal.SIGHUP)
-
-        assert 0 == stack.wait()
-
-
 def test_services_named_in_the_environment_are_used_and_not_started(
     small: SmallStacks, nats_url: str
 ) -> None:
@@ -249,7 +255,9 @@ def test_services_named_in_the_environment_are_used_and_not_started(
         assert nats_url == server.environ()["NATS_URL"]
 
 
-def test_it_goes_on_when_nobody_reads_its_output_any_more(small: SmallStacks, place: Path) -> None:
+def test_it_goes_on_without_a_reader_and_stops_when_its_terminal_is_gone(
+    small: SmallStacks, place: Path
+) -> None:
     argv = [*small.script.argv, "up", "--data-dir", str(small.data_dir), "--port", "0"]
     env = {"PATH": os.environ["PATH"], **small.env}
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as process:
@@ -257,6 +265,6 @@ def test_it_goes_on_when_nobody_reads_its_output_any_more(small: SmallStacks, pl
         process.stdout.close()
         eventually(lambda: (place / "journal").exists() and "serve started" in small.journal)
 
-        process.terminate()
+        process.send_signal(signal.SIGHUP)
 
         assert 0 == process.wait(timeout=30)
