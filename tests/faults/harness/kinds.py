@@ -1,0 +1,222 @@
+"""What can be done to a stack: one function a kind of fault, each of which puts everything right again."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from random import Random
+
+import msgspec
+
+from tests.faults.harness.load import Shape
+from tests.faults.harness.members import Member
+from tests.faults.harness.proxy import Mode
+from tests.faults.harness.seen import Excuse
+from tests.faults.harness.stack import Bus, FaultStack
+
+
+class Disturbance(msgspec.Struct, kw_only=True):
+    """One fault while it happens, and what is known of it afterwards. Times on the clients' clock."""
+
+    stack: FaultStack
+    rng: Random
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    #: What exactly was done, for the results.
+    what: str = ""
+    #: When a worker that held a job was killed or told to stop.
+    worker_left_s: float | None = None
+    excuses: list[Excuse] = msgspec.field(default_factory=list)
+
+    async def lasting(self, low_s: float, high_s: float) -> None:
+        """Let the fault last."""
+        await asyncio.sleep(self.rng.uniform(low_s, high_s))
+
+
+Fault = Callable[[Disturbance], Awaitable[None]]
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of fault, the stack it needs, and the load it is tried under."""
+
+    fault: Fault
+    bus: Bus = "single"
+    shape: Shape = Shape()
+
+
+#: One job at a time and longer ones, so that another worker is free to take one over.
+_FEW_LONG_JOBS = Shape(min_jobs=1, max_jobs=2, sizes=(400,), pause_s=0.1)
+#: Fifty jobs between two users.
+_MANY_JOBS = Shape(min_jobs=25, max_jobs=25, sizes=(1, 20, 60), pause_s=0.02)
+
+
+async def _server_killed(fault: Disturbance) -> None:
+    server = fault.rng.choice(fault.stack.servers)
+    await _away(fault, server, server.kill)
+
+
+async def _server_drained(fault: Disturbance) -> None:
+    server = fault.rng.choice(fault.stack.servers)
+    fault.what = server.name
+    await server.drain()
+    await fault.stack.restart(server)
+
+
+async def _server_frozen(fault: Disturbance) -> None:
+    server = fault.rng.choice(fault.stack.servers)
+    await _frozen(fault, server, 2.0, 7.0)
+
+
+async def _worker_killed(fault: Disturbance) -> None:
+    worker = await _find_busy_worker(fault)
+    fault.what = worker.name
+    fault.worker_left_s = time.monotonic()
+    await worker.kill()
+    await fault.stack.restart(worker)
+
+
+async def _worker_drained(fault: Disturbance) -> None:
+    worker = await _find_busy_worker(fault)
+    fault.what = worker.name
+    fault.worker_left_s = time.monotonic()
+    await worker.drain()
+    await fault.stack.restart(worker)
+
+
+async def _worker_frozen(fault: Disturbance) -> None:
+    await _frozen(fault, await _find_busy_worker(fault), 2.0, 15.0)
+
+
+async def _worker_cut_off(fault: Disturbance) -> None:
+    await _cut_off(fault, fault.rng.choice(fault.stack.workers), "bus", 10.0)
+
+
+async def _server_cut_off(fault: Disturbance) -> None:
+    await _cut_off(fault, fault.rng.choice(fault.stack.servers), "bus", 10.0)
+
+
+async def _database_cut_off(fault: Disturbance) -> None:
+    await _cut_off(fault, fault.rng.choice(fault.stack.servers), "database", 8.0)
+
+
+async def _bus_killed(fault: Disturbance) -> None:
+    [bus] = fault.stack.nodes
+    await _away(fault, bus, bus.kill)
+
+
+async def _bus_frozen(fault: Disturbance) -> None:
+    [bus] = fault.stack.nodes
+    await _frozen(fault, bus, 2.0, 8.0)
+
+
+async def _bus_emptied(fault: Disturbance) -> None:
+    """Every stream and every message is gone."""
+    [bus] = fault.stack.nodes
+    fault.what = bus.name
+    await bus.kill()
+    await asyncio.to_thread(shutil.rmtree, fault.stack.jetstream)
+    await fault.stack.restart(bus)
+
+
+async def _node_killed(fault: Disturbance) -> None:
+    node = fault.rng.choice(fault.stack.nodes)
+    await _away(fault, node, node.kill)
+
+
+async def _node_frozen(fault: Disturbance) -> None:
+    await _frozen(fault, fault.rng.choice(fault.stack.nodes), 2.0, 8.0)
+
+
+async def _database_killed(fault: Disturbance) -> None:
+    database = fault.stack.members["postgres"]
+    await _away(fault, database, database.kill)
+
+
+async def _database_frozen(fault: Disturbance) -> None:
+    await _frozen(fault, fault.stack.members["postgres"], 2.0, 6.0)
+
+
+async def _objects_failing(fault: Disturbance) -> None:
+    """Every read and write fails (ENOTDIR): a file lies where the folder was."""
+    folder = fault.stack.folder.objects
+    aside = folder.with_name("objects.aside")
+    fault.what = "object store"
+    folder.rename(aside)
+    folder.touch()
+    try:
+        await fault.lasting(1.0, 5.0)
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+
+
+KINDS: Mapping[str, Kind] = {
+    "server killed": Kind(fault=_server_killed),
+    "worker killed": Kind(fault=_worker_killed, shape=_FEW_LONG_JOBS),
+    "bus killed": Kind(fault=_bus_killed),
+    "database killed": Kind(fault=_database_killed),
+    "object store failing": Kind(fault=_objects_failing),
+    "server drained": Kind(fault=_server_drained),
+    "worker drained": Kind(fault=_worker_drained, shape=_FEW_LONG_JOBS),
+    "bus node killed": Kind(fault=_node_killed, bus="cluster"),
+    "server frozen": Kind(fault=_server_frozen),
+    "worker frozen": Kind(fault=_worker_frozen),
+    "bus frozen": Kind(fault=_bus_frozen),
+    "database frozen": Kind(fault=_database_frozen),
+    "bus node frozen": Kind(fault=_node_frozen, bus="cluster"),
+    "server cut off from the bus": Kind(fault=_server_cut_off),
+    "worker cut off from the bus": Kind(fault=_worker_cut_off),
+    "server cut off from the database": Kind(fault=_database_cut_off),
+    "bus emptied": Kind(fault=_bus_emptied, shape=_MANY_JOBS),
+}
+
+
+async def _find_busy_worker(fault: Disturbance) -> Member:
+    """One that holds a job if there is one soon, so that somebody has to take it over."""
+    deadline = time.monotonic() + 5.0
+    while time.monotonic() < deadline:
+        worker = await fault.stack.busy_worker()
+        if worker is not None:
+            return worker
+        await asyncio.sleep(0.02)
+    return fault.rng.choice(fault.stack.workers)
+
+
+async def _away(fault: Disturbance, member: Member, leave: Callable[[], Awaitable[None]]) -> None:
+    fault.what = member.name
+    began_s = time.monotonic()
+    await leave()
+    await fault.lasting(0.0, 3.0)
+    await fault.stack.restart(member)
+    _excuse(fault, member, began_s)
+
+
+async def _frozen(fault: Disturbance, member: Member, low_s: float, high_s: float) -> None:
+    fault.what = member.name
+    began_s = time.monotonic()
+    member.freeze()
+    try:
+        await fault.lasting(low_s, high_s)
+    finally:
+        member.thaw()
+    _excuse(fault, member, began_s)
+
+
+async def _cut_off(fault: Disturbance, member: Member, other: str, high_s: float) -> None:
+    mode: Mode = fault.rng.choice(("cut", "stalled"))
+    fault.what = f"{member.name}, connections {mode}"
+    proxy = fault.stack.proxies[member.name, other]
+    proxy.become(mode)
+    try:
+        await fault.lasting(2.0, high_s)
+    finally:
+        proxy.become("open")
+
+
+def _excuse(fault: Disturbance, member: Member, began_s: float) -> None:
+    """Note that this very replica could answer nobody."""
+    servers = fault.stack.servers
+    if member in servers:
+        fault.excuses.append(
+            Excuse(replica=servers.index(member), began_s=began_s, ended_s=time.monotonic())
+        )

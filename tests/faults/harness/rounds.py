@@ -1,0 +1,147 @@
+"""One round: load, one fault out of a seed, and what the checker says."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from tests.faults.harness.checker import Problem, check
+from tests.faults.harness.clients import User
+from tests.faults.harness.kinds import KINDS, Disturbance, Kind
+from tests.faults.harness.load import Load, learn_reference, outage_s, takeover_s
+from tests.faults.harness.results import Line
+from tests.faults.harness.seen import Seen, Vector
+from tests.faults.harness.stack import Bus, FaultStack, running_stack
+
+_NUM_USERS = 2
+_DELAY_S = 1.0
+_MAX_PROBLEMS = 20
+
+
+def kind_of(seed: int) -> str:
+    """Which kind of fault a seed stands for: consecutive seeds take all in turn."""
+    return list(KINDS)[seed % len(KINDS)]
+
+
+class Arena:
+    """A running stack and its users, for one round after the other."""
+
+    def __init__(self, stack: FaultStack, users: Sequence[User], reference: Mapping[str, Vector]) -> None:
+        self.stack = stack
+        self._users = users
+        self._reference = reference
+
+    async def run(self, seed: int, *, commit: str, name: str | None = None) -> Line:
+        """Run the round of a seed; ``name`` is a kind of fault other than the seed's own."""
+        name = name or kind_of(seed)
+        # The seed alone decides, in whatever order rounds are run.
+        rng = Random(f"{seed} {name}")
+        fault = Disturbance(stack=self.stack, rng=rng)
+        load = Load(self._users, rng, KINDS[name].shape)
+        began = time.monotonic()
+        load.start()
+        await load.until_flowing()
+        await asyncio.sleep(rng.uniform(0.0, _DELAY_S))
+        await _inflict(KINDS[name], fault)
+        is_recovered = await load.finish()
+        problems = check(load.seen, excuses=fault.excuses, reference=self._reference)
+        problems += self._find_dead()
+        if not is_recovered:
+            problems.append(Problem("stuck", "calls were not answered again after the fault"))
+        return _line(seed, name, commit, fault, load.seen, problems, round(time.monotonic() - began, 1))
+
+    def _find_dead(self) -> list[Problem]:
+        return [
+            Problem("died", f"{member.name} ended by itself with code {member.returncode}")
+            for member in self.stack.members.values()
+            if member.has_died
+        ]
+
+
+class Arenas:
+    """One arena for each kind of bus, made when it is needed and again after a round that went wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: dict[Bus, tuple[Arena, AsyncExitStack]] = {}
+        self._num_made = 0
+
+    async def get(self, name: str) -> Arena:
+        """The arena for a kind of fault."""
+        bus = KINDS[name].bus
+        if bus not in self._open:
+            self._num_made += 1
+            stack = AsyncExitStack()
+            path = self._folder / f"{self._num_made}-{bus}"
+            self._open[bus] = (await stack.enter_async_context(_arena(path, bus)), stack)
+        return self._open[bus][0]
+
+    async def discard(self, name: str) -> Path:
+        """Stop an arena that can't be trusted any more; its logs stay where they are."""
+        arena, stack = self._open.pop(KINDS[name].bus)
+        await stack.aclose()
+        return arena.stack.folder.path
+
+    async def close(self) -> None:
+        """Stop all."""
+        for _, stack in self._open.values():
+            await stack.aclose()
+        self._open.clear()
+
+
+@asynccontextmanager
+async def _arena(path: Path, bus: Bus) -> AsyncIterator[Arena]:
+    async with running_stack(path, bus=bus, workers=2) as stack, AsyncExitStack() as closing:
+        users = []
+        for _ in range(_NUM_USERS):
+            users.append(await User.sign_up(stack.urls))
+            closing.push_async_callback(users[-1].close)
+        yield Arena(stack, users, await learn_reference(users[0]))
+
+
+async def _inflict(kind: Kind, fault: Disturbance) -> None:
+    fault.began_s = time.monotonic()
+    await kind.fault(fault)
+    fault.ended_s = time.monotonic()
+
+
+def _line(
+    seed: int,
+    name: str,
+    commit: str,
+    fault: Disturbance,
+    seen: Seen,
+    problems: Sequence[Problem],
+    took_s: float,
+) -> Line:
+    taken_over_s = None
+    if fault.worker_left_s is not None:
+        taken_over_s = takeover_s(seen, fault.worker_left_s)
+    calls = Counter(call.outcome for call in seen.calls)
+    return Line(
+        seed=seed,
+        kind=name,
+        commit=commit,
+        what=fault.what,
+        is_ok=not problems,
+        problems=[str(problem) for problem in problems[:_MAX_PROBLEMS]],
+        outage_s=round(outage_s(seen), 2),
+        fault_s=round(fault.ended_s - fault.began_s, 2),
+        takeover_s=None if taken_over_s is None else round(taken_over_s, 2),
+        took_s=took_s,
+        jobs=sum(bool(job.ids) for job in seen.jobs),
+        items=sum(len(job.texts) for job in seen.jobs if job.ids),
+        events=sum(len(log) for job in seen.jobs for log in job.watched),
+        calls=dict(calls),
+        refusals=dict(
+            Counter(call.code or "" for call in seen.calls if call.outcome == "refused")
+            + Counter(refusal.code for refusal in seen.refusals)
+        ),
+        resumed=seen.num_resumed,
+        attempts=max((e.attempt for job in seen.jobs for e in job.history or ()), default=0),
+    )
