@@ -15,6 +15,8 @@ _NOT_FOUND = frozenset({10059, 10014})
 #: A server that has just started, or elects a leader, answers later.
 _PATIENCE_S = 20.0
 _PAUSE_S = 0.1
+#: Without a leader a question is not refused but lost, so it is asked again.
+_ATTEMPT_S = 3.0
 _DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait"})
 
 
@@ -73,7 +75,9 @@ async def _ask(connection: Connection, operation: str, body: Mapping[str, Any]) 
     deadline = loop.time() + _PATIENCE_S
     while True:
         try:
-            return await call(connection, operation, body, timeout_s=max(0.1, deadline - loop.time()))
+            return await call(
+                connection, operation, body, timeout_s=max(0.1, min(_ATTEMPT_S, deadline - loop.time()))
+            )
         except BusUnavailable:
             if loop.time() + _PAUSE_S >= deadline:
                 raise

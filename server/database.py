@@ -19,6 +19,8 @@ _COMMAND_TIMEOUT_S = 30.0
 #: How long a caller waits for a free connection before hearing that we are busy.
 _ACQUIRE_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
+#: How the driver puts it: it reads an error that belongs to no statement.
+_SAID_GOODBYE = "another operation (2) is in progress"
 
 
 class DatabaseError(Exception):
@@ -218,6 +220,11 @@ def _typed_errors() -> Iterator[None]:
         asyncpg.CrashShutdownError,
     ) as error:
         raise DatabaseUnavailable from error
+    except asyncpg.InternalClientError as error:
+        # The server has said good-bye on this connection, which the driver has not closed yet.
+        if _SAID_GOODBYE in str(error):
+            raise DatabaseUnavailable from error
+        raise
     except asyncpg.InterfaceError as error:
         # The driver says so too when it is used wrongly, which is a bug and stays one.
         if any(said in str(error) for said in ("closed", "closing", "released")):

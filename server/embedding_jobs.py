@@ -25,6 +25,7 @@ from server.job_rows import (
     embedding_job_record,
 )
 from server.job_vectors import npy_header, npy_rows
+from server.object_access import reaching_objects
 from server.paging import PageQuery, page
 from server.records import EmbeddingJobRecord, JobState, Page, PageRequest, PipelineRecord, UsageRecord
 from server.usage import UsageMeter
@@ -81,6 +82,7 @@ class EmbeddingJobs:
             NotFound: a file or a pipeline that isn't there (path ``file_ids`` and index, or ``pipeline``).
             UnsupportedMedia: no pipeline takes a file of this kind (path ``file_ids`` and index).
             PipelineUnavailable: no worker hosts the pipeline now.
+            Busy: the database or the object store can't be reached.
             Conflict: the idempotency key was used for another request (path ``idempotency_key``).
         """
         principal.require(Scope.EMBED)
@@ -101,7 +103,8 @@ class EmbeddingJobs:
             inputs_key=f"jobs/{job_id}/inputs",
             item_count=len(resolved.inputs),
         )
-        await self._objects.put(draft.inputs_key, encode_inputs(resolved.inputs))
+        with reaching_objects():
+            await self._objects.put(draft.inputs_key, encode_inputs(resolved.inputs))
         if not await self._write(draft):
             # Known not to be written. After an error it may be, and then its inputs are needed.
             await self._objects.delete(draft.inputs_key)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from bus.errors import ObjectStoreError
 from bus.objects import ObjectStore
 from server.job_payloads import ChunkEmbedded
+from server.object_access import reaching_objects
 
 
 async def read_chunk(objects: ObjectStore, chunk: ChunkEmbedded) -> npt.NDArray[np.float32]:
@@ -15,9 +16,11 @@ async def read_chunk(objects: ObjectStore, chunk: ChunkEmbedded) -> npt.NDArray[
 
     Raises:
         ObjectNotFound: the vectors are gone.
-        ObjectStoreError: they could not be read, or are not as many as the chunk says.
+        ObjectsUnavailable: they can't be read now.
+        ObjectStoreError: they are not as many as the chunk says.
     """
-    raw = await objects.get(chunk.vectors_key)
+    with reaching_objects():
+        raw = await objects.get(chunk.vectors_key)
     if len(raw) != 4 * chunk.count * chunk.dimension:
         raise ObjectStoreError(f"{chunk.vectors_key} has {len(raw)} bytes")
     return np.frombuffer(raw, dtype="<f4").reshape(chunk.count, chunk.dimension)

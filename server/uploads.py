@@ -12,6 +12,7 @@ from server.content import HEAD_BYTES, ContentDetector, ContentType, TextProbe
 from server.database import Database
 from server.errors import Busy, InvalidInput, NotFound, PayloadTooLarge
 from server.ids import new_id
+from server.object_access import reaching_objects
 from server.paging import PageQuery, page
 from server.records import FileRecord, Modality, Page, PageRequest
 
@@ -56,7 +57,8 @@ class Uploads:
             raise InvalidInput("The file is empty.", path=("file",))
         kept_name = _clean(name)
         try:
-            stored = await self._objects.put_stream(intake.all(), max_bytes=self._max_upload_bytes)
+            with reaching_objects():
+                stored = await self._objects.put_stream(intake.all(), max_bytes=self._max_upload_bytes)
         except ObjectTooLarge as error:
             raise PayloadTooLarge(
                 f"A file may have {self._max_upload_bytes} bytes at most.", path=("file",)
@@ -131,8 +133,9 @@ class Uploads:
 
     async def stream(self, record: FileRecord) -> AsyncIterator[bytes]:
         """Read the bytes of a file."""
-        async for chunk in self._objects.stream(record.object_key):
-            yield chunk
+        with reaching_objects():
+            async for chunk in self._objects.stream(record.object_key):
+                yield chunk
 
     async def _insert(
         self, user_id: UUID, name: str, stored: StoredObject, content: ContentType
@@ -141,7 +144,9 @@ class Uploads:
             await self._lock(stored.key)
             # Between our write and this lock, a delete of the only other file with these bytes may have
             # taken them away.
-            if not await self._objects.exists(stored.key):
+            with reaching_objects():
+                is_there = await self._objects.exists(stored.key)
+            if not is_there:
                 raise Busy("The same file was being deleted. Send it again.", retry_after_s=1.0)
             [row] = await self._db.fetch(
                 """

@@ -31,7 +31,7 @@ from strawberry.utils.aio import aclosing
 
 from server.auth.principal import Principal
 from server.auth.sockets import FORBIDDEN, SocketHandle
-from server.errors import ErrorCode, ServiceError, Unauthenticated
+from server.errors import ErrorCode, Forbidden, ServiceError, Unauthenticated
 from server.graphql.config import GraphQLConfig
 from server.graphql.context import Context
 from server.graphql.documents import refusal
@@ -42,6 +42,7 @@ from server.services import Services
 _log = logging.getLogger("server.graphql")
 
 INTERNAL_ERROR = 1011
+TRY_AGAIN_LATER = 1013
 MESSAGE_TOO_BIG = 1009
 BAD_REQUEST = 4400
 UNAUTHORIZED = 4401
@@ -222,8 +223,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
             self.connection_init_timeout_task.cancel()
         try:
             await self._admit(payload)
-        except ServiceError:
+        except (Unauthenticated, Forbidden):
             await self.websocket.close(FORBIDDEN, "Forbidden")
+            return
+        except ServiceError:
+            # Nobody could say whether the credential holds; it may be a good one.
+            await self.websocket.close(TRY_AGAIN_LATER, "Try again later")
             return
         await self.send_message({"type": "connection_ack"})
         self.connection_acknowledged = True

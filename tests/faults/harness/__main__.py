@@ -17,11 +17,15 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("--results", type=Path, default=_ROOT / "results" / "faults.jsonl")
-    parser.add_argument("--commit", help="count the rounds of this commit; the checkout's where it is not given")
+    parser.add_argument(
+        "--commit", help="count the rounds of this commit; the checkout's where it is not given"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run rounds and append a line for each")
     run.add_argument("--rounds", type=int, required=True)
-    run.add_argument("--seed", type=int, required=True, help="of the first round; a seed alone replays its round")
+    run.add_argument(
+        "--seed", type=int, required=True, help="of the first round; a seed alone replays its round"
+    )
     run.add_argument("--kind", choices=list(KINDS), help="one kind of fault only")
     run.add_argument("--data-dir", type=Path, help="where the stacks live and leave their logs")
     commands.add_parser("table", help="write the table of a commit's rounds into CONTRIBUTING.md")

@@ -24,6 +24,9 @@ _RETRY_S = 0.1
 #: A socket that says nothing for this long is asked, and left if it does not answer in time.
 _SILENT_S = 3.0
 _PONG_S = 2.0
+#: Close codes: RFC 6455 and its registry.
+_TRY_AGAIN_LATER = 1013
+_FIRST_OWN_CODE = 4000
 
 CREATE = """
     mutation($texts: [String!], $key: String) {
@@ -100,9 +103,7 @@ class User:
         began_s = time.monotonic()
         outcome, code = await self._call(text, replica)
         self.seen.calls.append(
-            CallSeen(
-                replica=replica, began_s=began_s, ended_s=time.monotonic(), outcome=outcome, code=code
-            )
+            CallSeen(replica=replica, began_s=began_s, ended_s=time.monotonic(), outcome=outcome, code=code)
         )
         return outcome == "answered"
 
@@ -155,9 +156,7 @@ class User:
         job_id: str = result["job"]["id"]
         return job_id
 
-    async def watch(
-        self, job: JobSeen, events: list[EventSeen], rng: Random, *, leaves: int = 0
-    ) -> None:
+    async def watch(self, job: JobSeen, events: list[EventSeen], rng: Random, *, leaves: int = 0) -> None:
         """Read a job's events to the end, over as many sockets as it takes, leaving ``leaves`` on purpose."""
         replica = rng.randrange(len(self._urls))
         while True:
@@ -221,9 +220,12 @@ class User:
             async with asyncio.timeout(CALL_S):
                 message = json.loads(await socket.recv())
         except websockets.ConnectionClosed as closed:
-            # 4000 and above are our own codes: the server has said no.
-            if closed.rcvd is not None and closed.rcvd.code >= 4000:
-                raise Refused(f"CLOSE_{closed.rcvd.code}") from closed
+            code = None if closed.rcvd is None else closed.rcvd.code
+            if code == _TRY_AGAIN_LATER:
+                raise Refused("BUSY") from closed
+            # 4000 and above are the protocol's: the server has said no.
+            if code is not None and code >= _FIRST_OWN_CODE:
+                raise Refused(f"CLOSE_{code}") from closed
             raise
         if message["type"] != "connection_ack":
             raise Refused(f"MESSAGE_{message['type']}")

@@ -217,6 +217,4 @@ def _excuse(fault: Disturbance, member: Member, began_s: float) -> None:
     """Note that this very replica could answer nobody."""
     servers = fault.stack.servers
     if member in servers:
-        fault.excuses.append(
-            Excuse(replica=servers.index(member), began_s=began_s, ended_s=time.monotonic())
-        )
+        fault.excuses.append(Excuse(replica=servers.index(member), began_s=began_s, ended_s=time.monotonic()))

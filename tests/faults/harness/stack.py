@@ -237,9 +237,7 @@ def _forgetting(part: Part, ready_file: Path) -> Part:
         ready_file.unlink(missing_ok=True)
         return await part.start()
 
-    return Part(
-        name=part.name, start=start, log=part.log, stop_signal=part.stop_signal, grace_s=part.grace_s
-    )
+    return Part(name=part.name, start=start, log=part.log, stop_signal=part.stop_signal, grace_s=part.grace_s)
 
 
 @asynccontextmanager
