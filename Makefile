@@ -43,6 +43,12 @@ format: $(DEV_STAMP) ## Rewrite the code in house style
 bench: $(DEV_STAMP) ## Print measurements, as ratios to the bare model in the same run
 	$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
 
+faults: $(DEV_STAMP) ## Kill, freeze and cut parts off under load: make faults ROUNDS=17 SEED=0; one seed replays its round
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.harness run --rounds $(or $(ROUNDS),17) --seed $(or $(SEED),0) $(ARGS)
+
+faults-table: $(DEV_STAMP) ## Add the rounds of this commit up, into CONTRIBUTING.md
+	$(BIN)/python -m tests.faults.harness table $(ARGS)
+
 schema: $(DEV_STAMP) ## Print schema.graphql from the code
 	$(BIN)/towhee-api schema > schema.graphql.new
 	mv schema.graphql.new schema.graphql
@@ -78,4 +84,4 @@ $(DEV_STAMP): $(RUN_STAMP)
 	    echo "$$broken" >&2; exit 1; fi
 	@rm -f $(BIN)/.installed-dev-*; touch $@
 
-.PHONY: help up test check format bench schema constraints clean
+.PHONY: help up test check format bench faults faults-table schema constraints clean

@@ -62,7 +62,8 @@ def _say(line: results.Line) -> None:
     takeover = "" if line.takeover_s is None else f", taken over after {line.takeover_s:.1f} s"
     _print(
         f"{verdict:3} {line.seed:5} {line.kind} ({line.what}): {line.took_s:.0f} s, {line.jobs} jobs, "
-        f"{line.items} items, calls {line.calls}, refusals {line.refusals}, outage {line.outage_s:.1f} s{takeover}"
+        f"{line.items} items, calls {line.calls}, refusals {line.refusals}, "
+        f"outage {line.outage_s:.1f} s{takeover}"
     )
     for problem in line.problems:
         _print(f"      {problem}")

@@ -79,35 +79,43 @@ def _check_job(job: JobSeen, reference: Mapping[str, Vector]) -> Iterator[Proble
 
 def _check_history(name: str, job: JobSeen, history: Sequence[EventSeen]) -> Iterator[Problem]:
     yield from _repeats(name, history)
+    yield from _check_states(name, history)
+    yield from _check_items(name, len(job.texts), history)
+    attempts = [event.attempt for event in history]
+    if attempts != sorted(attempts):
+        yield Problem("wrong", f"{name} took events of an attempt that was over")
+
+
+def _check_states(name: str, history: Sequence[EventSeen]) -> Iterator[Problem]:
     states = [event.state for event in history if event.state is not None]
-    num_final = sum(state in FINAL for state in states)
-    if num_final == 0:
-        yield Problem("stuck", f"{name} has ended without a final state")
-    elif num_final > 1:
-        yield Problem("doubled", f"{name} ended {num_final} times: {states}")
-    elif history[-1].state not in FINAL:
-        yield Problem("wrong", f"{name} has events after its end")
+    final = [state for state in states if state in FINAL]
     if states[:1] != ["QUEUED"]:
         yield Problem("gap", f"{name} begins with {states[:1]}")
-    indices = Counter(event.index for event in history if event.index is not None)
-    for index, count in indices.items():
+    if not final:
+        yield Problem("stuck", f"{name} has ended without a final state")
+        return
+    if len(final) > 1:
+        yield Problem("doubled", f"{name} ended {len(final)} times: {states}")
+    if history[-1].state not in FINAL:
+        yield Problem("wrong", f"{name} has events after its end")
+    if "SUCCEEDED" not in final:
+        yield Problem("failed", f"{name} ended with {final[-1]}, and nothing was wrong with it")
+
+
+def _check_items(name: str, num_items: int, history: Sequence[EventSeen]) -> Iterator[Problem]:
+    counts = Counter(event.index for event in history if event.index is not None)
+    for index, count in counts.items():
         if count > 1:
             yield Problem("doubled", f"item {index} of {name} has {count} results")
-    if "SUCCEEDED" in states:
-        missing = set(range(len(job.texts))) - set(indices)
-        if missing:
-            yield Problem("lost", f"{name} has no result for {len(missing)} items, {min(missing)} the first")
-    elif num_final:
-        yield Problem("failed", f"{name} ended with {states[-1]}, and nothing was wrong with it")
-    beyond = set(indices) - set(range(len(job.texts)))
+    missing = set(range(num_items)) - set(counts)
+    if missing and any(event.state == "SUCCEEDED" for event in history):
+        yield Problem("lost", f"{name} has no result for {len(missing)} items, {min(missing)} the first")
+    beyond = set(counts) - set(range(num_items))
     if beyond:
         yield Problem("wrong", f"{name} has results for items {sorted(beyond)} that it does not have")
     for event in history:
         if event.index is not None and event.vector is None:
             yield Problem("failed", f"item {event.index} of {name}: {event.code}")
-    attempts = [event.attempt for event in history]
-    if attempts != sorted(attempts):
-        yield Problem("wrong", f"{name} took events of an attempt that was over")
 
 
 def _check_watcher(name: str, events: Sequence[EventSeen], history: Sequence[EventSeen]) -> Iterator[Problem]:

@@ -96,7 +96,7 @@ async def _server_cut_off(fault: Disturbance) -> None:
 
 
 async def _database_cut_off(fault: Disturbance) -> None:
-    await _cut_off(fault, fault.rng.choice(fault.stack.servers), "database", 8.0)
+    await _cut_off(fault, fault.rng.choice(fault.stack.servers), "database", 14.0)
 
 
 async def _bus_killed(fault: Disturbance) -> None:
@@ -106,7 +106,7 @@ async def _bus_killed(fault: Disturbance) -> None:
 
 async def _bus_frozen(fault: Disturbance) -> None:
     [bus] = fault.stack.nodes
-    await _frozen(fault, bus, 2.0, 8.0)
+    await _frozen(fault, bus, 2.0, 14.0)
 
 
 async def _bus_emptied(fault: Disturbance) -> None:
@@ -124,7 +124,7 @@ async def _node_killed(fault: Disturbance) -> None:
 
 
 async def _node_frozen(fault: Disturbance) -> None:
-    await _frozen(fault, fault.rng.choice(fault.stack.nodes), 2.0, 8.0)
+    await _frozen(fault, fault.rng.choice(fault.stack.nodes), 2.0, 14.0)
 
 
 async def _database_killed(fault: Disturbance) -> None:
@@ -133,7 +133,7 @@ async def _database_killed(fault: Disturbance) -> None:
 
 
 async def _database_frozen(fault: Disturbance) -> None:
-    await _frozen(fault, fault.stack.members["postgres"], 2.0, 6.0)
+    await _frozen(fault, fault.stack.members["postgres"], 2.0, 14.0)
 
 
 async def _objects_failing(fault: Disturbance) -> None:
@@ -144,7 +144,7 @@ async def _objects_failing(fault: Disturbance) -> None:
     folder.rename(aside)
     folder.touch()
     try:
-        await fault.lasting(1.0, 5.0)
+        await fault.lasting(1.0, 8.0)
     finally:
         folder.unlink()
         aside.rename(folder)
@@ -186,7 +186,7 @@ async def _away(fault: Disturbance, member: Member, leave: Callable[[], Awaitabl
     fault.what = member.name
     began_s = time.monotonic()
     await leave()
-    await fault.lasting(0.0, 3.0)
+    await fault.lasting(0.0, 6.0)
     await fault.stack.restart(member)
     _excuse(fault, member, began_s)
 

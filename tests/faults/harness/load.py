@@ -1,15 +1,16 @@
 """The load of one round: users who hand jobs in and watch them, and callers who wait for vectors."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from random import Random
 from uuid import uuid4
 
 import msgspec
 
 from tests.faults.harness.clients import User
-from tests.faults.harness.seen import JobSeen, Seen, Vector
+from tests.faults.harness.seen import EventSeen, JobSeen, Seen, Vector
+from tests.support.processes import until
 
 #: Short texts, so that a round computes little.
 VOCABULARY = tuple(f"{a} {b}" for a in ("quiet", "amber", "brisk", "hollow") for b in (
@@ -63,9 +64,7 @@ class Load:
 
     async def until_flowing(self) -> None:
         """Return when a call was answered and an item of a job has come."""
-        async with asyncio.timeout(60):
-            while not (self._has_answer() and self._has_item()):
-                await asyncio.sleep(0.02)
+        await until(lambda: self._has_answer() and self._has_item(), within_s=60.0)
 
     def _has_answer(self) -> bool:
         return any(call.outcome == "answered" for call in self.seen.calls)
@@ -115,7 +114,7 @@ class Load:
             self.seen.jobs.append(job)
             await user.hand_in(job, rng)
             for leaves in (0, rng.randrange(3)):
-                events = []
+                events: list[EventSeen] = []
                 job.watched.append(events)
                 watch = user.watch(job, events, Random(rng.random()), leaves=leaves)
                 self._watching.append((job, asyncio.create_task(watch)))
@@ -147,8 +146,7 @@ class Load:
 
 def longest_gap_s(times: Sequence[float]) -> float:
     """The longest time between two of these moments."""
-    ordered = sorted(times)
-    return max((later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False)), default=0.0)
+    return max((later - earlier for earlier, later in pairwise(sorted(times))), default=0.0)
 
 
 def outage_s(seen: Seen) -> float:
@@ -171,8 +169,3 @@ def takeover_s(seen: Seen, since_s: float) -> float | None:
 async def learn_reference(user: User) -> Mapping[str, Vector]:
     """Ask for the vector of every text of the vocabulary, while all is well."""
     return dict(zip(VOCABULARY, await user.embed(VOCABULARY), strict=True))
-
-
-def now_s() -> float:
-    """The clients' clock."""
-    return time.monotonic()

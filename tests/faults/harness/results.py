@@ -8,6 +8,10 @@ from statistics import median
 
 import msgspec
 
+_HEAD = (
+    "| fault | rounds | lost | doubled | stuck | other | outage p50, s | longest, s | taken over after, s |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 _BEGIN, _END = "<!-- faults: begin -->\n", "<!-- faults: end -->\n"
 
 
@@ -21,20 +25,24 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     is_ok: bool
     problems: list[str]
-    #: The longest time in which no client got an answer to any interactive call.
-    outage_s: float
     #: How long the fault itself lasted, restarts included.
     fault_s: float
-    #: Of workers that left with a job in hand: until it ran again elsewhere.
-    takeover_s: float | None
     took_s: float
-    jobs: int
-    items: int
-    events: int
-    calls: dict[str, int]
-    refusals: dict[str, int]
-    resumed: int
-    attempts: int
+    #: The longest time in which no client got an answer to any interactive call.
+    outage_s: float = 0.0
+    #: Of workers that left with a job in hand: until it ran again elsewhere.
+    takeover_s: float | None = None
+    jobs: int = 0
+    items: int = 0
+    events: int = 0
+    #: How often an interactive call ended how.
+    calls: dict[str, int] = msgspec.field(default_factory=dict)
+    #: Codes of everything that was refused.
+    refusals: dict[str, int] = msgspec.field(default_factory=dict)
+    #: How often a watcher had to open another socket.
+    resumed: int = 0
+    #: The most attempts a job took.
+    attempts: int = 0
 
 
 def append(path: Path, line: Line) -> None:
@@ -63,19 +71,13 @@ def as_table(lines: Iterable[Line], *, commit: str) -> str:
         if line.commit == commit:
             by_kind[line.kind].append(line)
     rounds = [line for kind in by_kind.values() for line in kind]
-    rows = [_row(kind, by_kind[kind]) for kind in sorted(by_kind)]
-    return "\n".join(
-        [
-            f"{len(rounds)} rounds at commit {commit}: {sum(line.jobs for line in rounds)} jobs, "
-            f"{sum(line.items for line in rounds)} items, {sum(line.events for line in rounds)} events, "
-            f"{sum(sum(line.calls.values()) for line in rounds)} interactive calls.",
-            "",
-            "| fault | rounds | lost | doubled | stuck | other | outage p50, s | longest, s | taken over after, s |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *rows,
-            "",
-        ]
+    counted = (
+        f"{len(rounds)} rounds at commit {commit}: {sum(line.jobs for line in rounds)} jobs, "
+        f"{sum(line.items for line in rounds)} items, {sum(line.events for line in rounds)} events, "
+        f"{sum(sum(line.calls.values()) for line in rounds)} interactive calls."
     )
+    rows = [_row(kind, by_kind[kind]) for kind in sorted(by_kind)]
+    return "\n".join([counted, "", _HEAD, *rows, ""])
 
 
 def _row(kind: str, lines: list[Line]) -> str:

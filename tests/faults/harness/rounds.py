@@ -53,7 +53,17 @@ class Arena:
         problems += self._find_dead()
         if not is_recovered:
             problems.append(Problem("stuck", "calls were not answered again after the fault"))
-        return _line(seed, name, commit, fault, load.seen, problems, round(time.monotonic() - began, 1))
+        line = Line(
+            seed=seed,
+            kind=name,
+            commit=commit,
+            what=fault.what,
+            is_ok=not problems,
+            problems=[str(problem) for problem in problems[:_MAX_PROBLEMS]],
+            fault_s=round(fault.ended_s - fault.began_s, 2),
+            took_s=round(time.monotonic() - began, 1),
+        )
+        return _with_counts(line, load.seen, fault)
 
     def _find_dead(self) -> list[Problem]:
         return [
@@ -110,38 +120,21 @@ async def _inflict(kind: Kind, fault: Disturbance) -> None:
     fault.ended_s = time.monotonic()
 
 
-def _line(
-    seed: int,
-    name: str,
-    commit: str,
-    fault: Disturbance,
-    seen: Seen,
-    problems: Sequence[Problem],
-    took_s: float,
-) -> Line:
+def _with_counts(line: Line, seen: Seen, fault: Disturbance) -> Line:
     taken_over_s = None
     if fault.worker_left_s is not None:
         taken_over_s = takeover_s(seen, fault.worker_left_s)
-    calls = Counter(call.outcome for call in seen.calls)
-    return Line(
-        seed=seed,
-        kind=name,
-        commit=commit,
-        what=fault.what,
-        is_ok=not problems,
-        problems=[str(problem) for problem in problems[:_MAX_PROBLEMS]],
+    codes = [call.code or "" for call in seen.calls if call.outcome == "refused"]
+    codes += [refusal.code for refusal in seen.refusals]
+    return msgspec.structs.replace(
+        line,
         outage_s=round(outage_s(seen), 2),
-        fault_s=round(fault.ended_s - fault.began_s, 2),
         takeover_s=None if taken_over_s is None else round(taken_over_s, 2),
-        took_s=took_s,
         jobs=sum(bool(job.ids) for job in seen.jobs),
         items=sum(len(job.texts) for job in seen.jobs if job.ids),
         events=sum(len(log) for job in seen.jobs for log in job.watched),
-        calls=dict(calls),
-        refusals=dict(
-            Counter(call.code or "" for call in seen.calls if call.outcome == "refused")
-            + Counter(refusal.code for refusal in seen.refusals)
-        ),
+        calls=dict(Counter(call.outcome for call in seen.calls)),
+        refusals=dict(Counter(codes)),
         resumed=seen.num_resumed,
         attempts=max((e.attempt for job in seen.jobs for e in job.history or ()), default=0),
     )

@@ -7,8 +7,8 @@ lead through proxies.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -27,6 +27,8 @@ from deploy.migrations import migrate_database
 from tests.faults.harness.cluster import NUM_NODES, NatsCluster
 from tests.faults.harness.members import Member
 from tests.faults.harness.proxy import Proxy, to_port, to_socket
+from tests.support.processes import until
+from tests.support.waiting import until_true
 
 Bus = Literal["single", "cluster"]
 POOLS = ["default"]
@@ -34,7 +36,6 @@ PIPELINE = "text-embedding-minilm"
 #: How long an interactive call may take; much less than the product's 30 s, so that rounds are short.
 EMBED_TIMEOUT_S = 8.0
 READY_S = 120.0
-_POLL_S = 0.05
 
 _ROOT = Path(__file__).parents[3]
 _MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.cli import main; sys.exit(main())"
@@ -99,26 +100,20 @@ class FaultStack:
 
     async def until_ready(self) -> None:
         """Wait until both servers say so and every worker is ready."""
-        async with asyncio.timeout(READY_S):
-            for port in self._ports:
-                while not (await asyncio.to_thread(ask, port))[0]:
-                    await asyncio.sleep(_POLL_S)
-            for worker in self.workers:
-                while not self._ready_file(worker.name).exists():
-                    await asyncio.sleep(_POLL_S)
+        for member in (*self.servers, *self.workers):
+            await self._until_ready(member)
 
     async def restart(self, member: Member) -> None:
         """Start it; servers and workers are waited for until they are ready."""
         await member.start()
+        await self._until_ready(member)
+
+    async def _until_ready(self, member: Member) -> None:
         if member in self.servers:
             port = self._ports[self.servers.index(member)]
-            async with asyncio.timeout(READY_S):
-                while not (await asyncio.to_thread(ask, port))[0]:
-                    await asyncio.sleep(_POLL_S)
+            await until_true(lambda: _is_ready(port), within_s=READY_S)
         elif member in self.workers:
-            async with asyncio.timeout(READY_S):
-                while not self._ready_file(member.name).exists():
-                    await asyncio.sleep(_POLL_S)
+            await until(self._ready_file(member.name).exists, within_s=READY_S)
 
     async def busy_worker(self) -> Member | None:
         """The worker that holds a job now, if one does."""
@@ -230,11 +225,16 @@ class FaultStack:
         return self.folder.path / f"{name}.ready"
 
 
+async def _is_ready(port: int) -> bool:
+    is_ready, _ = await asyncio.to_thread(ask, port)
+    return is_ready
+
+
 def _forgetting(part: Part, ready_file: Path) -> Part:
     """The same part, which removes first what a killed predecessor has left."""
 
     async def start() -> Child:
-        ready_file.unlink(missing_ok=True)
+        await asyncio.to_thread(ready_file.unlink, missing_ok=True)
         return await part.start()
 
     return Part(name=part.name, start=start, log=part.log, stop_signal=part.stop_signal, grace_s=part.grace_s)
@@ -244,20 +244,9 @@ def _forgetting(part: Part, ready_file: Path) -> Part:
 async def running_stack(path: Path, *, bus: Bus = "single", workers: int = 2) -> AsyncIterator[FaultStack]:
     """Run a stack for the length of the block. Main thread only."""
     stack = FaultStack(path, bus=bus, workers=workers)
-    with _held(stack.folder):
+    with stack.folder.held():
         try:
             await stack.start()
             yield stack
         finally:
             await stack.stop()
-
-
-def _held(folder: DataFolder) -> ExitStack:
-    holding = ExitStack()
-    holding.enter_context(folder.held())
-    return holding
-
-
-def iterate_logs(stack: FaultStack) -> Iterator[Path]:
-    """Where each member has written."""
-    yield from sorted(stack.folder.log("any").parent.glob("*.log"))

@@ -1,0 +1,67 @@
+"""A short fixed set of the fault harness's rounds; `make faults` runs as many as one likes.
+
+The tests are not coroutines: one stack lives in one event loop of its own, from the first to the last.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness.results import find_commit
+from tests.faults.harness.rounds import Arenas
+
+ROOT = Path(__file__).parents[2]
+SEED = 1_000
+
+
+class Rounds:
+    """Runs rounds one after the other on stacks that stay up between them."""
+
+    def __init__(self, runner: asyncio.Runner, arenas: Arenas) -> None:
+        self._runner = runner
+        self._arenas = arenas
+
+    def run(self, kind: str) -> list[str]:
+        """Return the problems of one round."""
+        return self._runner.run(self._run(kind))
+
+    async def _run(self, kind: str) -> list[str]:
+        arena = await self._arenas.get(kind)
+        line = await arena.run(SEED, commit=find_commit(ROOT), name=kind)
+        if not line.is_ok:
+            await self._arenas.discard(kind)
+        return line.problems
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
+    """Stacks that are started when a round needs them."""
+    with asyncio.Runner() as runner:
+        arenas = Arenas(tmp_path_factory.mktemp("faults"))
+        yield Rounds(runner, arenas)
+        runner.run(arenas.close())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "server killed",
+        "server drained",
+        "worker killed",
+        "worker drained",
+        "bus killed",
+        "bus frozen",
+        "database killed",
+        "object store failing",
+        "server cut off from the bus",
+        "bus node killed",
+    ],
+)
+def test_nothing_is_lost_doubled_or_stuck(rounds: Rounds, kind: str) -> None:
+    assert [] == rounds.run(kind)
+
+
+def test_fifty_open_jobs_outlive_the_loss_of_everything_on_the_bus(rounds: Rounds) -> None:
+    assert [] == rounds.run("bus emptied")
