@@ -28,7 +28,7 @@ from bus.messages import (
 )
 from bus.messages.embedding import encode_inputs
 from bus.objects import ObjectStore
-from bus.port import Bus
+from bus.port import Bus, Subscription
 from bus.topology import PROJECTION
 from workers.embed.engine import Engine
 from workers.embed.job_attempt import Tools
@@ -133,13 +133,21 @@ class JobServer:
         self.done_chunks: list[int] = []
         self.heartbeats: list[HeartbeatJob] = []
         self.reports: list[Message] = []
+        self._hearing: Subscription | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Answer and read from now on."""
         await self._bus.answer(subjects.JOB_CLAIM, self._claim, group=subjects.SERVERS)
-        await self._bus.answer(subjects.JOB_HEARTBEAT, self._heartbeat, group=subjects.SERVERS)
+        self._hearing = await self._bus.answer(
+            subjects.JOB_HEARTBEAT, self._heartbeat, group=subjects.SERVERS
+        )
         self._reading = asyncio.create_task(self._read())
+
+    async def go_deaf(self) -> None:
+        """Answer no more heartbeats."""
+        assert self._hearing is not None
+        await self._hearing.close()
 
     async def close(self) -> None:
         """Read no more."""

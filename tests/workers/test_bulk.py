@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from bus import subjects
 from bus.memory import MemoryBus
-from bus.messages import ObjectInput
+from bus.messages import ClaimJob, ObjectInput
+from bus.messages.embedding import encode_inputs
 from bus.objects import ObjectStore
 from bus.topology import JOBS
-from tests.workers.rig import JobServer, RunningWorker, rows, soon
+from tests.workers.rig import JobServer, RunningWorker, as_inputs, rows, soon
 from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
 from workers.embed.batching import BatchLimits
 from workers.embed.engine import EngineSettings
@@ -178,3 +181,78 @@ async def test_a_stopping_worker_finishes_its_chunks_and_hands_the_job_back(
     assert {1, 2} == {chunk.attempt for chunk in chunks}
     await settled(bus)
     await successor.stop()
+
+
+async def test_something_else_on_the_lane_is_terminated(bus: MemoryBus, worker: RunningWorker) -> None:
+    await bus.publish(subjects.embed_job("default", JOB), ClaimJob(job_id=JOB, worker_id="me"))
+    await settled(bus)
+
+
+async def test_a_job_for_a_pipeline_that_is_nowhere_is_handed_back_and_fails_in_the_end(
+    bus: MemoryBus, worker: RunningWorker, objects: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker of the pool may host it, while a new release is rolled out."""
+    server = JobServer(bus, objects, pipeline="other")
+    await server.start()
+    await server.create(JOB, TEXTS, chunk_size=4)
+    for number in range(1, 6):
+        await soon(lambda wanted=number: caplog.text.count("job-1 is handed back") == wanted)
+        assert [] == server.reports
+        bus.advance(5.0)
+
+    failure = await server.wait_for_failure()
+
+    assert ("PIPELINE_UNAVAILABLE", 6) == (failure.code, failure.attempt)
+    await settled(bus)
+    await server.close()
+
+
+async def test_a_store_that_fails_costs_time_and_no_result(
+    bus: MemoryBus,
+    worker: RunningWorker,
+    server: JobServer,
+    objects: ObjectStore,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A folder stands where a result belongs, as a full or broken store would refuse it."""
+    obstacle = tmp_path / "objects" / "results" / JOB / "1" / "2.f32"
+    (obstacle / "in the way").mkdir(parents=True)
+    await server.create(JOB, TEXTS, chunk_size=4)
+    await soon(lambda: "job-1 is handed back" in caplog.text)
+
+    bus.advance(5.0)
+
+    assert [0, 1, 2] == [chunk.chunk for chunk in await server.wait_for_chunks(JOB, 3)]
+    await settled(bus)
+
+
+async def test_inputs_of_another_number_than_the_job_has_end_the_attempt_for_good(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, objects: ObjectStore
+) -> None:
+    server.refuse = "unknown"
+    await server.create(JOB, TEXTS, chunk_size=4)
+    await settled(bus)
+    server.refuse = None
+    await objects.put(f"inputs/{JOB}", encode_inputs(as_inputs(TEXTS[:3])))
+    await server.publish(JOB)
+    assert "10 inputs, and 3 were found" in (await server.wait_for_failure()).message
+
+
+async def test_work_goes_on_while_no_server_hears_the_heartbeat(
+    bus: MemoryBus,
+    worker: RunningWorker,
+    server: JobServer,
+    toy: ToyPipeline,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    toy.gate.clear()
+    await server.create(JOB, TEXTS, chunk_size=4)
+    assert await asyncio.to_thread(toy.entered.acquire, timeout=10)
+    await server.go_deaf()
+    await soon(lambda: "was not heard" in caplog.text)
+
+    toy.gate.set()
+
+    assert [0, 1, 2] == [chunk.chunk for chunk in await server.wait_for_chunks(JOB, 3)]
+    await settled(bus)

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bus import subjects
+from bus.client import NatsBus
 from bus.memory import MemoryBus
 from bus.messages import EmbedJob, ObjectInput
 from bus.objects import ObjectStore
-from bus.topology import INTERACTIVE
+from bus.topology import INTERACTIVE, Topology, apply
 from tests.workers.rig import Caller, RunningWorker, rows, soon
 from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
 from workers.embed.answers import MAX_VECTOR_BYTES
@@ -198,3 +200,48 @@ async def test_a_worker_whose_device_hangs_gives_up(
     assert ["the device has been silent for 0.05 s; the worker gives up"] == worker.given_up
     toy.gate.set()
     await worker.stop()
+
+
+async def test_a_store_that_fails_costs_time_and_no_answer(
+    bus: MemoryBus,
+    worker: RunningWorker,
+    caller: Caller,
+    objects: ObjectStore,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A link to itself stands where the file belongs: reading it fails, and not because it is not there."""
+    obstacle = tmp_path / "objects" / "blobs" / "1"
+    obstacle.parent.mkdir()
+    obstacle.symlink_to(obstacle)
+    await caller.ask([ObjectInput(key="blobs/1", media_type="text/plain", byte_size=5)])
+    await soon(lambda: "could not be read" in caplog.text)
+
+    obstacle.unlink()
+    await objects.put("blobs/1", b"hello")
+    bus.advance(5.0)
+
+    (answer,) = await caller.answers(1)
+    assert [] == answer.failures
+
+
+async def test_a_worker_that_comes_before_its_streams_waits_for_them(
+    empty_nats_url: str,
+    start_engine: StartEngine,
+    toy: ToyPipeline,
+    objects: ObjectStore,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On a real server; also what happens when it has lost its memory in a restart."""
+    nats = await NatsBus.connect(empty_nats_url, name="test")
+    worker = RunningWorker(nats, start_engine({"toy": toy}, EngineSettings()), objects)
+    await soon(lambda: "could not pull" in caplog.text)
+    await apply(empty_nats_url, Topology.for_pools(["default"]))
+    caller = Caller(nats)
+    await caller.listen()
+
+    await caller.ask(["a"])
+
+    assert 1 == len(await caller.answers(1))
+    await worker.stop()
+    await nats.close()
