@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn, TypeVar
 from msgspec import Meta
 
 from bus.errors import BusError
-from bus.settings import Count, ProcessSettings, Seconds, SettingsError, load
+from bus.settings import Count, ProcessSettings, SettingsError, load
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,6 @@ class WorkerSettings(ProcessSettings, frozen=True, kw_only=True):
         Literal["PASSIVE", "ACTIVE"],
         Meta(description="ACTIVE lets computing threads spin; only where no other process needs the cores."),
     ] = "PASSIVE"
-    worker_drain_s: Annotated[
-        Seconds,
-        Meta(description="How long work in hand may take once the worker is told to stop, in seconds."),
-    ] = 20.0
     worker_ready_file: Annotated[
         Path | None, Meta(description="A file that exists while the worker is ready, for probes.")
     ] = None

@@ -71,7 +71,7 @@ def _configure(arguments: argparse.Namespace) -> StackConfig:
         port=server.port,
         workers=up.workers,
         pools=[worker.worker_pool],
-        drain_s=max(server.drain_s, worker.worker_drain_s),
+        drain_s=server.drain_s,
         command=_find_own_command(),
         environ=environ,
     )

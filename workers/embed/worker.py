@@ -67,7 +67,7 @@ async def _start(
     stack.push_async_callback(engine.close)
     announcer = Announcer(bus, worker_id, hosted_pipelines(entries, settings.worker_pool))
     tools = Tools(bus=bus, engine=engine, objects=objects, worker_id=worker_id)
-    serve = ServeSettings(pool=settings.worker_pool, drain_s=settings.worker_drain_s)
+    serve = ServeSettings(pool=settings.worker_pool, drain_s=settings.drain_s)
     return EmbedWorker(tools, announcer, serve)
 
 
