@@ -193,6 +193,13 @@ def test_only_the_replica_that_was_frozen_may_hang_and_only_then() -> None:
     assert {"hung"} == kinds(seen, Excuse(replica=1, began_s=30.0, ended_s=35.0))
 
 
+def test_only_a_server_that_is_killed_may_break_a_call_off() -> None:
+    seen = Seen(calls=[call("cut", "ReadError"), call("unreached")])
+
+    assert [] == check(seen, reference=REFERENCE)
+    assert ["cut"] == [problem.kind for problem in check(seen, reference=REFERENCE, may_cut=False)]
+
+
 def test_a_good_credential_that_is_refused_is_dishonest() -> None:
     refusal = RefusalSeen(what="a subscription", code="CLOSE_4403", at_s=1.0)
 

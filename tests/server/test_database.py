@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from deploy.local.postgres import LocalPostgres
-from server.database import Database, DatabaseUnavailable, UniqueViolated
+from server.database import Database, DatabaseUnavailable, UniqueViolated, _typed_errors
 
 INSERT = "INSERT INTO users (id, email, password_hash) VALUES (gen_random_uuid(), {}, 'x')"
 
@@ -168,3 +168,11 @@ async def terminate(postgres: LocalPostgres, pid: int) -> None:
         assert await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
     finally:
         await admin.close()
+
+
+def test_a_connection_that_has_been_told_to_end_is_an_unreachable_database() -> None:
+    """The server's good-bye may be read before the next statement and before the connection's end."""
+    with pytest.raises(DatabaseUnavailable), _typed_errors():
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    with pytest.raises(asyncpg.InternalClientError), _typed_errors():
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (5) is in progress")

@@ -18,7 +18,7 @@ _SAME = 0.9999
 class Problem(msgspec.Struct, frozen=True, order=True):
     """One thing that must not happen.
 
-    ``kind`` is lost, doubled, gap, stuck, wrong, failed, hung or dishonest.
+    ``kind`` is lost, doubled, gap, stuck, wrong, failed, hung, cut, died or dishonest.
     """
 
     kind: str
@@ -28,17 +28,25 @@ class Problem(msgspec.Struct, frozen=True, order=True):
         return f"{self.kind}: {self.what}"
 
 
-def check(seen: Seen, *, excuses: Sequence[Excuse] = (), reference: Mapping[str, Vector]) -> list[Problem]:
+def check(
+    seen: Seen, *, reference: Mapping[str, Vector], excuses: Sequence[Excuse] = (), may_cut: bool = True
+) -> list[Problem]:
     """Return every problem of a round.
 
     Args:
         seen: what the clients saw.
+        may_cut: whether a server may break off what it has begun, as one that is killed does.
         excuses: when a replica could not answer, which is no fault of its.
         reference: the vector of each text of the jobs, computed while all was well.
     """
     problems = [problem for job in seen.jobs for problem in _check_job(job, reference)]
     problems += _check_ids(seen)
     problems += [problem for call in seen.calls for problem in _check_call(call, excuses)]
+    problems += [
+        Problem("cut", f"a call was broken off ({call.code}) by a server that was asked to finish")
+        for call in seen.calls
+        if call.outcome == "cut" and not may_cut
+    ]
     problems += [
         Problem("dishonest", f"{refusal.what} was refused with {refusal.code}")
         for refusal in seen.refusals

@@ -112,12 +112,12 @@ class User:
         try:
             async with asyncio.timeout(CALL_S):
                 answer = await self._http[replica].post("/v1/embeddings", json=body)
-        except httpx.ConnectTimeout:
-            return "cut", None
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return "unreached", None
         except (httpx.TimeoutException, TimeoutError):
             return "hung", None
-        except BROKEN:
-            return "cut", None
+        except BROKEN as error:
+            return "cut", type(error).__name__
         if answer.status_code != httpx.codes.OK:
             return "refused", _code_of(answer)
         [row] = answer.json()["data"]

@@ -41,11 +41,13 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     fault: Fault
     bus: Bus = "single"
+    #: Whether clients may see connections break before they have their answer.
+    may_cut: bool = True
     shape: Shape = Shape()
 
 
-#: One job at a time and longer ones, so that another worker is free to take one over.
-_FEW_LONG_JOBS = Shape(min_jobs=1, max_jobs=2, sizes=(400,), pause_s=0.1)
+#: So that another worker is free to take it over.
+_ONE_LONG_JOB = Shape(num_users=1, min_jobs=1, max_jobs=1, sizes=(900,))
 #: Fifty jobs between two users.
 _MANY_JOBS = Shape(min_jobs=25, max_jobs=25, sizes=(1, 20, 60), pause_s=0.02)
 
@@ -152,12 +154,12 @@ async def _objects_failing(fault: Disturbance) -> None:
 
 KINDS: Mapping[str, Kind] = {
     "server killed": Kind(fault=_server_killed),
-    "worker killed": Kind(fault=_worker_killed, shape=_FEW_LONG_JOBS),
+    "worker killed": Kind(fault=_worker_killed, shape=_ONE_LONG_JOB),
     "bus killed": Kind(fault=_bus_killed),
     "database killed": Kind(fault=_database_killed),
     "object store failing": Kind(fault=_objects_failing),
-    "server drained": Kind(fault=_server_drained),
-    "worker drained": Kind(fault=_worker_drained, shape=_FEW_LONG_JOBS),
+    "server drained": Kind(fault=_server_drained, may_cut=False),
+    "worker drained": Kind(fault=_worker_drained, may_cut=False, shape=_ONE_LONG_JOB),
     "bus node killed": Kind(fault=_node_killed, bus="cluster"),
     "server frozen": Kind(fault=_server_frozen),
     "worker frozen": Kind(fault=_worker_frozen),

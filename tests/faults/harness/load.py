@@ -28,6 +28,8 @@ RECOVER_S = 30.0
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """How much load."""
 
+    #: Users who hand jobs in.
+    num_users: int = 2
     #: Jobs of each user at least; more are handed in while the fault lasts.
     min_jobs: int = 3
     max_jobs: int = 5
@@ -56,6 +58,7 @@ class Load:
         """Begin."""
         for user in self._users:
             user.seen = self.seen
+        for user in self._users[: self._shape.num_users]:
             rng = Random(self._rng.random())
             self._working.append(asyncio.create_task(self._hand_in_jobs(user, rng)))
         for number in range(_CALLERS):

@@ -49,7 +49,9 @@ class Arena:
         await asyncio.sleep(rng.uniform(0.0, _DELAY_S))
         await _inflict(KINDS[name], fault)
         is_recovered = await load.finish()
-        problems = check(load.seen, excuses=fault.excuses, reference=self._reference)
+        problems = check(
+            load.seen, reference=self._reference, excuses=fault.excuses, may_cut=KINDS[name].may_cut
+        )
         problems += self._find_dead()
         if not is_recovered:
             problems.append(Problem("stuck", "calls were not answered again after the fault"))

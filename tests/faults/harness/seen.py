@@ -52,12 +52,16 @@ class JobSeen(msgspec.Struct, kw_only=True):
 
 
 class CallSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """One interactive call. ``cut``: the connection broke. ``hung``: no answer long after its deadline."""
+    """One interactive call.
+
+    ``unreached``: nobody took the connection. ``cut``: it broke before the answer. ``hung``: no answer long
+    after the call's deadline.
+    """
 
     replica: int
     began_s: float
     ended_s: float
-    outcome: Literal["answered", "refused", "cut", "hung"]
+    outcome: Literal["answered", "refused", "unreached", "cut", "hung"]
     code: str | None = None
 
 

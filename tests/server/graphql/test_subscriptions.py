@@ -12,6 +12,7 @@ import pytest
 from bus.memory import MemoryBus
 from bus.objects import ObjectStore
 from server.auth.cookies import cookie_name
+from server.database import Database
 from server.graphql import ids
 from server.services import Services
 from tests.server.graphql.test_accounts import LOG_OUT, REVOKE_KEY, VIEWER, create_key
@@ -294,3 +295,15 @@ async def test_a_socket_of_our_own_page_is_signed_in_by_the_cookie(ada: GraphQLC
             answers.append((await hear(socket))["payload"]["data"]["viewer"])
 
     assert [{"email": "ada@example.com"}, None] == answers
+
+
+async def test_a_socket_whose_credential_nobody_can_look_up_is_asked_to_come_again(
+    ada: GraphQLClient, database: Database
+) -> None:
+    """The credential may be good: only who knows that it is not may say so."""
+    await database.close()
+
+    async with ada.raw_socket() as socket:
+        await say(socket, type="connection_init", payload={"authorization": f"Bearer {ada.token}"})
+
+        assert (1013, "Try again later") == await closed_with(socket)

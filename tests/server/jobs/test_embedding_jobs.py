@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from io import BytesIO
+from pathlib import Path
 from uuid import UUID
 
 import numpy as np
@@ -16,6 +17,7 @@ from bus.objects import ObjectStore
 from server.auth.principal import Principal, Scope
 from server.database import Database
 from server.errors import (
+    Busy,
     Conflict,
     Forbidden,
     InvalidInput,
@@ -297,3 +299,18 @@ async def test_there_is_no_result_before_the_end_nor_after_a_failure(
     for job in (running, failed):
         with pytest.raises(Conflict):
             await replica.jobs.result(owner.user_id, job.id)
+
+
+async def test_a_store_that_fails_is_busy_and_takes_no_job(
+    replica: Replica, owner: Principal, tmp_path: Path
+) -> None:
+    folder = tmp_path / "objects"
+    folder.rename(tmp_path / "aside")
+    folder.touch()
+
+    with pytest.raises(Busy, match="object store"):
+        await replica.create(owner, 2)
+    with pytest.raises(Busy, match="object store"):
+        await _upload(replica, owner, A_GIF)
+
+    assert 0 == await _count(replica.db, "jobs")
