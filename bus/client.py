@@ -1,7 +1,7 @@
 """NATS behind the port: publish with a retry budget, tell, follow, ask, answer, pull."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -20,6 +20,7 @@ from bus.jetstream import UNAVAILABLE, ApiRefused, read_publish_ack
 from bus.port import Handler, Puller, Reconnected, Responder, Subscription
 from bus.pull import NatsPuller
 from bus.tasks import Tasks
+from bus.topology import exists
 
 #: One try at a publish; several fit into a deadline, so a lost acknowledgement costs a retry, not the call.
 ATTEMPT_S = 3.0
@@ -212,6 +213,10 @@ class NatsBus:
         except (*TRANSIENT, nats.errors.Error):
             return False
         return True
+
+    async def find_missing(self, consumers: Sequence[str]) -> list[str]:
+        """Return those of the durable consumers that the bus does not have."""
+        return [consumer for consumer in consumers if not await exists(self._connection, consumer)]
 
     async def close(self) -> None:
         """Hand back what was not given out, let handlers end, and disconnect."""

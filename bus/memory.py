@@ -5,7 +5,7 @@ without waiting. Every message goes through the codec, as it would on the wire.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -169,6 +169,10 @@ class MemoryBus:
     async def is_connected(self) -> bool:
         """Whether it is still open."""
         return not self._is_closed
+
+    async def find_missing(self, consumers: Sequence[str]) -> list[str]:
+        """Return those of the durable consumers that its topology does not have."""
+        return [consumer for consumer in consumers if consumer not in self._consumers]
 
     async def close(self) -> None:
         """End every subscription."""

@@ -18,6 +18,8 @@ from bus.errors import ObjectNotFound, ObjectStoreError, ObjectTooLarge
 
 #: Parts of a multipart upload, and of a streamed download.
 _CHUNK_BYTES = 1024 * 1024
+#: Objects that are listed, and then deleted, at once.
+_LISTED = 500
 
 #: Keys are made by us, never by a client; this keeps it so.
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -52,7 +54,8 @@ class ObjectStore:
             folder = Path(unquote(parts.path))
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                return cls(LocalStore(folder))
+                # Empty folders go with the last object in them.
+                return cls(LocalStore(folder, automatic_cleanup=True))
             except (OSError, BaseError) as error:
                 raise ObjectStoreError(f"the folder {folder} can't be used: {error}") from error
         if parts.scheme == "s3":
@@ -129,6 +132,19 @@ class ObjectStore:
             return
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be deleted") from error
+
+    async def delete_below(self, prefix: str) -> int:
+        """Remove every object whose key begins with ``prefix/``; return how many there were."""
+        num_deleted = 0
+        try:
+            # Page by page: what is listed is never held all at once.
+            async for page in obstore.list(self._store, _checked(prefix), chunk_size=_LISTED):
+                keys = [found["path"] for found in page]
+                await obstore.delete_async(self._store, keys)
+                num_deleted += len(keys)
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"what is below {prefix} can't be deleted") from error
+        return num_deleted
 
     async def exists(self, key: str) -> bool:
         """Whether anything is stored under the key."""

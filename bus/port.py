@@ -1,6 +1,6 @@
 """What the rest of the house may ask of a bus. NATS and the in-memory bus both answer to it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from bus.envelope import Message
@@ -117,6 +117,14 @@ class Bus(Protocol):
 
     async def is_connected(self) -> bool:
         """Whether a round trip to the bus works now."""
+
+    async def find_missing(self, consumers: Sequence[str]) -> list[str]:
+        """Return those of the durable consumers that the bus does not have.
+
+        Raises:
+            BusUnavailable: the bus does not say.
+            NotPermitted: this credential may not ask.
+        """
 
     async def close(self) -> None:
         """Drain and disconnect."""

@@ -17,6 +17,8 @@ _PATIENCE_S = 20.0
 _PAUSE_S = 0.1
 #: Without a leader a question is not refused but lost, so it is asked again.
 _ATTEMPT_S = 3.0
+#: Whoever only looks does not wait for a leader.
+_LOOK_S = 1.5
 _DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait"})
 
 
@@ -67,6 +69,21 @@ async def ensure(connection: Connection, resource: Resource, *, dry_run: bool) -
         except ApiRefused as error:
             raise TopologyRefused(f"{line}: {error}") from error
     return line
+
+
+async def is_there(connection: Connection, info: str) -> bool:
+    """Ask once whether a stream or consumer exists.
+
+    Raises:
+        BusUnavailable: the server does not say.
+    """
+    try:
+        await call(connection, info, {}, timeout_s=_LOOK_S)
+    except ApiRefused as error:
+        if error.err_code in _NOT_FOUND:
+            return False
+        raise BusUnavailable(str(error)) from error
+    return True
 
 
 async def _ask(connection: Connection, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:

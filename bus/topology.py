@@ -15,7 +15,7 @@ import msgspec
 from bus import subjects
 from bus.connection import Connection
 from bus.errors import BusError
-from bus.provision import Resource, ensure
+from bus.provision import Resource, ensure, is_there
 
 JOBS = "JOBS"
 INTERACTIVE = "INTERACTIVE"
@@ -214,6 +214,16 @@ async def apply(
     finally:
         await connection.close()
     return [change for change in changes if change is not None]
+
+
+async def exists(connection: Connection, consumer: str) -> bool:
+    """Whether a consumer of the table, and with it its stream, is there.
+
+    Raises:
+        BusUnavailable: the server does not say.
+        NotPermitted: this credential may not ask.
+    """
+    return await is_there(connection, f"CONSUMER.INFO.{stream_of(consumer)}.{consumer}")
 
 
 def _stream(spec: StreamSpec) -> Resource:

@@ -11,6 +11,7 @@ from bus.messages import EmbedJob
 from bus.messages.embedding import encode_inputs
 from bus.objects import ObjectStore
 from server.auth.principal import Principal, Scope
+from server.backlog import Backlog
 from server.database import Database
 from server.errors import Conflict, NotFound
 from server.ids import new_id
@@ -64,12 +65,14 @@ class EmbeddingJobs:
         inputs: JobInputs,
         usage: UsageMeter,
         *,
+        backlog: Backlog,
         wake: Callable[[], None],
     ) -> None:
         self._db = db
         self._objects = objects
         self._inputs = inputs
         self._usage = usage
+        self._backlog = backlog
         # Called after each commit that put something into the outbox.
         self._wake = wake
 
@@ -82,7 +85,8 @@ class EmbeddingJobs:
             NotFound: a file or a pipeline that isn't there (path ``file_ids`` and index, or ``pipeline``).
             UnsupportedMedia: no pipeline takes a file of this kind (path ``file_ids`` and index).
             PipelineUnavailable: no worker hosts the pipeline now.
-            Busy: the database or the object store can't be reached.
+            Busy: the user, or the pipeline's pool, has too many unfinished jobs; or the database or the
+                object store can't be reached.
             Conflict: the idempotency key was used for another request (path ``idempotency_key``).
         """
         principal.require(Scope.EMBED)
@@ -93,6 +97,7 @@ class EmbeddingJobs:
             if earlier is not None:
                 return earlier
         resolved = await self._inputs.resolve(principal.user_id, request)
+        await self._backlog.check(principal.user_id, resolved.pipeline.pool)
         job_id = new_id()
         draft = _Draft(
             id=job_id,

@@ -7,6 +7,10 @@ from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
+from bus.errors import BusError
+from bus.port import Bus
+from bus.topology import PROJECTION, embed_bulk, embed_interactive
+from server.pipelines import Pipelines
 from server.telemetry import Telemetry
 
 #: Answers None when all is well, else one sentence on what is wrong.
@@ -34,6 +38,27 @@ class Health:
                 return await check() or "ok"
         except TimeoutError:
             return f"no answer within {_CHECK_TIMEOUT_S:.0f} s"
+
+
+def missing_streams(bus: Bus, pipelines: Pipelines) -> Check:
+    """Check that the bus has what the projection and the pools of all known workers pull from.
+
+    A restart of a single NATS server empties its memory, and the stream of the interactive lane is in
+    there. Servers bind and never create, so what is lost is named, with what puts it back.
+    """
+
+    async def check() -> str | None:
+        pools = sorted({record.pool for record in await pipelines.list_available()})
+        consumers = [PROJECTION, *(name(pool) for pool in pools for name in (embed_bulk, embed_interactive))]
+        try:
+            missing = await bus.find_missing(consumers)
+        except BusError as error:
+            return f"the bus does not say which streams it has: {error}"
+        if not missing:
+            return None
+        return f"the bus has lost, or never had, {', '.join(missing)}: run towhee-api bus apply"
+
+    return check
 
 
 class HealthController(Controller):

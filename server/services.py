@@ -16,18 +16,20 @@ from server.auth.authenticator import Authenticator
 from server.auth.passwords import Passwords
 from server.auth.sessions import SessionLifetimes, Sessions
 from server.auth.sockets import SocketRegistry
+from server.backlog import Backlog
 from server.claims import Claims
 from server.content import ContentDetector
 from server.database import Database
 from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
 from server.events import JobHistory
-from server.health import Health
+from server.health import Health, missing_streams
 from server.job_inputs import JobInputs
 from server.limits import AccountLimits
 from server.outbox import OutboxRelay
 from server.pipelines import Pipelines
 from server.projections import Projection
+from server.retention import Retention
 from server.selection import Selector
 from server.settings import Settings
 from server.telemetry import Telemetry
@@ -117,6 +119,9 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
     ):
         await service.start()
         stack.push_async_callback(service.close)
+    retention = Retention(db, objects, retention_s=settings.job_retention_s, meter=meter)
+    retention.start()
+    stack.push_async_callback(retention.close)
 
     return Services(
         accounts=Accounts(db, passwords, limits),
@@ -130,7 +135,12 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
         embeddings=embeddings,
         usage=usage,
         embedding_jobs=EmbeddingJobs(
-            db, objects, _job_inputs(settings, uploads, selector), usage, wake=relay.wake
+            db,
+            objects,
+            _job_inputs(settings, uploads, selector),
+            usage,
+            backlog=_backlog(parts),
+            wake=relay.wake,
         ),
         job_history=JobHistory(db, bus, objects),
         health=_health(parts, pipelines),
@@ -152,6 +162,13 @@ def _job_inputs(settings: Settings, uploads: Uploads, selector: Selector) -> Job
     )
 
 
+def _backlog(parts: _Parts) -> Backlog:
+    settings = parts.settings
+    return Backlog(
+        parts.db, max_of_user=settings.max_open_jobs_per_user, max_of_pool=settings.max_open_jobs_per_pool
+    )
+
+
 def _health(parts: _Parts, pipelines: Pipelines) -> Health:
     async def check_database() -> str | None:
         return None if await parts.db.is_reachable() else "no answer"
@@ -162,4 +179,11 @@ def _health(parts: _Parts, pipelines: Pipelines) -> Health:
     async def check_pools() -> str | None:
         return None if await pipelines.list_available() else "no worker hosts a pipeline yet"
 
-    return Health({"database": check_database, "bus": check_bus, "pools": check_pools})
+    return Health(
+        {
+            "database": check_database,
+            "bus": check_bus,
+            "streams": missing_streams(parts.bus, pipelines),
+            "pools": check_pools,
+        }
+    )

@@ -34,6 +34,16 @@ class Settings(ProcessSettings, frozen=True, kw_only=True):
     max_inputs: Annotated[Count, Meta(description="Inputs in one `embed` call.")] = 2048
     max_text_bytes: Annotated[Count, Meta(description="Bytes (UTF-8) of one text.")] = 100_000
     max_job_inputs: Annotated[Count, Meta(description="Inputs in one embedding job.")] = 100_000
+    max_open_jobs_per_user: Annotated[
+        Count, Meta(description="Unfinished jobs of one user; more are answered BUSY.")
+    ] = 10_000
+    max_open_jobs_per_pool: Annotated[
+        Count, Meta(description="Unfinished jobs for one pool of workers; more are answered BUSY.")
+    ] = 100_000
+    job_retention_s: Annotated[
+        Seconds,
+        Meta(description="A job that ended goes after this long, with its events and vectors, in seconds."),
+    ] = 30 * 24 * 3600.0
     max_upload_bytes: Annotated[Count, Meta(description="Bytes of one uploaded file.")] = 32 * 1024 * 1024
     max_body_bytes: Annotated[Count, Meta(description="Bytes of one request body that is no upload.")] = (
         8 * 1024 * 1024

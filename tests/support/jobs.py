@@ -23,6 +23,7 @@ from bus.messages import (
 from bus.objects import ObjectStore
 from bus.port import Bus
 from server.auth.principal import CredentialKind, Principal, Scope
+from server.backlog import Backlog
 from server.claims import Claims
 from server.content import ContentDetector
 from server.database import Database
@@ -43,6 +44,9 @@ DIMENSION = 4
 CHUNK_SIZE = 2
 #: Of a text, and of a file.
 MAX_BYTES = 1000
+#: Above what any test creates by the way.
+MAX_OPEN_OF_USER = 50
+MAX_OPEN_OF_POOL = 80
 
 
 class Counted:
@@ -169,7 +173,8 @@ class Replica:
         self.detector = ContentDetector()
         self.uploads = Uploads(db, objects, self.detector, max_upload_bytes=MAX_BYTES)
         inputs = JobInputs(self.uploads, Selector(self.pipelines), max_inputs=100, max_text_bytes=MAX_BYTES)
-        self.jobs = EmbeddingJobs(db, objects, inputs, self.usage, wake=self.outbox.wake)
+        backlog = Backlog(db, max_of_user=MAX_OPEN_OF_USER, max_of_pool=MAX_OPEN_OF_POOL)
+        self.jobs = EmbeddingJobs(db, objects, inputs, self.usage, backlog=backlog, wake=self.outbox.wake)
 
     async def start(self) -> None:
         """Start everything but the outbox and the projection, which most tests step by hand."""
