@@ -130,8 +130,8 @@ class NatsBus:
             BusUnavailable: the connection is closed, or too much is waiting there already.
         """
         headers: dict[str, str] = {}
-        tracing.inject(headers)
-        await self._connection.publish(subject, codec.encode(message), headers=headers or None)
+        with tracing.telling(subject, headers):
+            await self._connection.publish(subject, codec.encode(message), headers=headers or None)
 
     async def follow(self, subject: str, handler: Handler) -> Subscription:
         """Call ``handler`` for each message told on the subject from now on, one after the other.

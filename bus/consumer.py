@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from bus import tracing
@@ -40,4 +40,13 @@ async def _beat(delivery: Delivery, every_s: float) -> None:
 def processing(delivery: Delivery) -> Iterator[None]:
     """Run in a span that belongs to the trace of whoever published the message."""
     with tracing.processing(delivery.subject, delivery.headers, num_delivered=delivery.num_delivered):
+        yield
+
+
+@contextmanager
+def processing_batch(deliveries: Sequence[Delivery]) -> Iterator[None]:
+    """Run in one span for deliveries of one subject: in the first one's trace, linked to the others."""
+    first = deliveries[0]
+    headers = [delivery.headers for delivery in deliveries]
+    with tracing.processing_batch(first.subject, headers, num_delivered=first.num_delivered):
         yield

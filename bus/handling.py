@@ -17,7 +17,7 @@ async def handle(subject: str, raw: bytes, headers: Mapping[str, str], handler: 
     except (MalformedMessage, UnknownMessage) as error:
         _log.warning("%s: dropped a message: %r", subject, error)
         return
-    with tracing.continuing(headers):
+    with tracing.following(subject, headers):
         try:
             await handler(message)
         except Exception:  # noqa: BLE001 - the edge between rooms

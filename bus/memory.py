@@ -116,8 +116,8 @@ class MemoryBus:
     async def tell(self, subject: str, message: Message) -> None:
         """Send a message to whoever follows the subject at this moment."""
         headers: dict[str, str] = {}
-        tracing.inject(headers)
-        self._spread(_Told(subject, codec.encode(message), headers))
+        with tracing.telling(subject, headers):
+            self._spread(_Told(subject, codec.encode(message), headers))
 
     async def follow(self, subject: str, handler: Handler) -> Subscription:
         """Call ``handler`` for each message told on the subject from now on, one after the other."""

@@ -73,6 +73,14 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         Seconds, Meta(description="How long work in hand may still take when asked to stop, in seconds.")
     ] = 30.0
+    otlp_endpoint: Annotated[
+        str | None,
+        Meta(
+            pattern="^https?://.",
+            examples=["http://host:4318"],
+            description="OpenTelemetry collector that gets traces, by OTLP over HTTP; empty: none are made.",
+        ),
+    ] = None
     log_level: Annotated[LogLevel, Meta(description="What is worth a line in the log.")] = "INFO"
 
 

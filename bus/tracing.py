@@ -2,15 +2,16 @@
 
 OpenTelemetry's conventions for messaging are still in development, so the names live here only. A name
 never holds an id: spans are called after the family of the subject. Without a configured SDK all of this
-comes down to a few attribute look-ups.
+comes down to a few attribute look-ups. Who configures one is `bus.exporting`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 
 from opentelemetry import context, trace
-from opentelemetry.trace import SpanKind, Tracer, TracerProvider
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, Tracer, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bus import subjects
@@ -18,7 +19,7 @@ from bus import subjects
 TRACEPARENT = "traceparent"
 
 
-def _find_tracer() -> Tracer | None:
+def find_tracer() -> Tracer | None:
     """Return the tracer of the configured SDK; None when there is none, and so nobody to record a span."""
     provider = trace.get_tracer_provider()
     return None if isinstance(provider, trace.ProxyTracerProvider) else _tracer_of(provider)
@@ -34,16 +35,38 @@ def _propagator() -> TraceContextTextMapPropagator:
     return TraceContextTextMapPropagator()
 
 
+def extract(headers: Mapping[str, str]) -> Context:
+    """Return the trace context that the headers carry; an empty one if they carry none."""
+    return _propagator().extract(headers, context=Context())
+
+
 def inject(headers: dict[str, str]) -> None:
     """Write the current trace context into the headers, if there is one."""
     if trace.get_current_span().get_span_context().is_valid:
         _propagator().inject(headers)
 
 
+def current_traceparent() -> str | None:
+    """Return the current trace context, for whoever sends a message later, from another process perhaps."""
+    headers: dict[str, str] = {}
+    inject(headers)
+    return headers.get(TRACEPARENT)
+
+
+@contextmanager
+def telling(subject: str, headers: dict[str, str]) -> Iterator[None]:
+    """Run in a span ``send <family>`` if something is traced; what is told begins no trace of its own."""
+    if trace.get_current_span().get_span_context().is_valid:
+        with sending(subject, headers):
+            yield
+    else:
+        yield
+
+
 @contextmanager
 def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
     """Run in a span ``send <family>``, whose context goes into ``headers``."""
-    tracer = _find_tracer()
+    tracer = find_tracer()
     if tracer is None:
         inject(headers)
         yield
@@ -57,18 +80,49 @@ def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def following(subject: str, headers: Mapping[str, str]) -> Iterator[None]:
+    """Run in a span ``process <family>`` if the message was told in a trace."""
+    if TRACEPARENT in headers:
+        with processing(subject, headers):
+            yield
+    else:
+        yield
+
+
+@contextmanager
 def processing(subject: str, headers: Mapping[str, str], *, num_delivered: int = 1) -> Iterator[None]:
     """Run in a span ``process <family>``, the child of the one that sent the message."""
-    tracer = _find_tracer()
+    with processing_batch(subject, [headers], num_delivered=num_delivered):
+        yield
+
+
+@contextmanager
+def processing_batch(
+    subject: str, batch: Sequence[Mapping[str, str]], *, num_delivered: int = 1
+) -> Iterator[None]:
+    """Run in one span for several messages of one subject: the first one's child, linked to the others.
+
+    Args:
+        subject: of all of them.
+        batch: the headers of each, at least one.
+        num_delivered: how often the first was delivered.
+    """
+    tracer = find_tracer()
     if tracer is None:
-        with continuing(headers):
+        with continuing(batch[0]):
             yield
         return
     name = subjects.family(subject)
-    parent = _propagator().extract(headers) if TRACEPARENT in headers else None
+    first, *others = (extract(headers) for headers in batch)
     attributes = {**_attributes("process", name), "messaging.nats.num_delivered": num_delivered}
+    if others:
+        attributes["messaging.batch.message_count"] = len(batch)
     with tracer.start_as_current_span(
-        f"process {name}", context=parent, kind=SpanKind.CONSUMER, attributes=attributes
+        f"process {name}",
+        context=first if TRACEPARENT in batch[0] else None,
+        kind=SpanKind.CONSUMER,
+        attributes=attributes,
+        links=[Link(trace.get_current_span(other).get_span_context()) for other in others],
     ):
         yield
 
@@ -79,7 +133,7 @@ def continuing(headers: Mapping[str, str]) -> Iterator[None]:
     if TRACEPARENT not in headers:
         yield
         return
-    token = context.attach(_propagator().extract(headers))
+    token = context.attach(extract(headers))
     try:
         yield
     finally:

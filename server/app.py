@@ -23,7 +23,7 @@ from server.rest.jobs import JobsController
 from server.rest.uploads import FilesController
 from server.services import Services, open_services
 from server.settings import Settings
-from server.telemetry import RequestMetrics, Telemetry
+from server.telemetry import RequestTelemetry, Telemetry
 
 #: Of the REST contract, not of the program: it changes when a client has to.
 _API_VERSION = "1"
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
     )
     # Around the router, so that what matches no route is checked, protected and counted too.
-    counted = RequestMetrics(app.asgi_handler, meter=telemetry.meter)
+    counted = RequestTelemetry(app.asgi_handler, meter=telemetry.meter)
     app.asgi_handler = SecurityHeaders(
         HostCheck(counted, settings.allowed_hosts), secure=settings.secure_cookies
     )

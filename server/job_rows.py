@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from bus import codec
+from bus import codec, tracing
 from bus.messages import EmbedJob
 from server.database import Database
 from server.errors import ErrorCode
@@ -52,14 +52,25 @@ async def append_events(
     return last_seq
 
 
-async def add_to_outbox(db: Database, subject: str, command: EmbedJob) -> None:
-    """Write a job's command to the outbox, in the transaction of whatever makes it necessary."""
+async def add_to_outbox(
+    db: Database, subject: str, command: EmbedJob, *, traceparent: str | None = None
+) -> None:
+    """Write a job's command to the outbox, in the transaction of whatever makes it necessary.
+
+    Args:
+        db: in a transaction.
+        subject: where it is to be published.
+        command: what is to be published.
+        traceparent: the trace it belongs to; the current one, if there is one, where none is named.
+    """
     await db.execute(
-        "INSERT INTO outbox (job_id, subject, message_id, message) VALUES ({}::uuid, {}, {}, {})",
+        "INSERT INTO outbox (job_id, subject, message_id, message, traceparent)"
+        " VALUES ({}::uuid, {}, {}, {}, {})",
         command.job_id,
         subject,
         f"{command.job_id}:{command.publish_number}",
         codec.encode(command),
+        traceparent or tracing.current_traceparent(),
     )
 
 

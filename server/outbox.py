@@ -6,7 +6,7 @@ from typing import Any
 
 from opentelemetry.metrics import Meter
 
-from bus import codec
+from bus import codec, tracing
 from bus.errors import BusError, BusUnavailable, NoAnswer, PublishFailed, StreamFull
 from bus.port import Bus
 from server.database import Database
@@ -74,7 +74,7 @@ class OutboxRelay:
 
     async def _lock(self, last_id: int) -> list[dict[str, Any]]:
         return await self._db.fetch(
-            "SELECT id, subject, message_id, message,"
+            "SELECT id, subject, message_id, message, traceparent,"
             " extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s"
             " FROM outbox WHERE sent_at IS NULL AND id > {} ORDER BY id LIMIT {} FOR UPDATE SKIP LOCKED",
             last_id,
@@ -86,12 +86,14 @@ class OutboxRelay:
         sent: list[int] = []
         for row in rows:
             try:
-                await self._bus.publish(
-                    row["subject"],
-                    codec.decode(row["message"]),
-                    message_id=row["message_id"],
-                    deadline_s=_PUBLISH_DEADLINE_S,
-                )
+                # In the trace of the request that wrote the row, whichever process that was in.
+                with tracing.continuing(_trace_of(row)):
+                    await self._bus.publish(
+                        row["subject"],
+                        codec.decode(row["message"]),
+                        message_id=row["message_id"],
+                        deadline_s=_PUBLISH_DEADLINE_S,
+                    )
             except BusError as error:
                 _logger.warning("%s waits in the outbox: %s", row["message_id"], error)
                 self._failures.add(1, {"error": type(error).__name__})
@@ -107,3 +109,8 @@ class OutboxRelay:
             await self._db.execute(
                 "UPDATE outbox SET sent_at = now() WHERE id = ANY({}::bigint[])", list(sent)
             )
+
+
+def _trace_of(row: dict[str, Any]) -> dict[str, str]:
+    traceparent = row["traceparent"]
+    return {} if traceparent is None else {tracing.TRACEPARENT: traceparent}

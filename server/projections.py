@@ -14,6 +14,7 @@ from uuid import UUID
 
 from opentelemetry.metrics import Meter
 
+from bus.consumer import processing_batch
 from bus.errors import BusError
 from bus.messages import ItemsEmbedded, JobAttemptFailed
 from bus.port import Bus, Delivery
@@ -76,7 +77,11 @@ class Projection:
                 by_job[message.job_id].append(_Report(delivery, message))
             else:
                 await delivery.term(f"{type(message).__name__} is no report about a job")
-        await asyncio.gather(*(self._settle(job_id, reports) for job_id, reports in by_job.items()))
+        await asyncio.gather(*(self._settle_in_trace(job_id, reports) for job_id, reports in by_job.items()))
+
+    async def _settle_in_trace(self, job_id: str, reports: list[_Report]) -> None:
+        with processing_batch([report.delivery for report in reports]):
+            await self._settle(job_id, reports)
 
     async def _settle(self, job_id: str, reports: list[_Report]) -> None:
         async with self._room:

@@ -21,7 +21,7 @@ _BATCH = 32
 # finds no row: the job has another publication by then. Each publication without a sign of life
 # doubles the wait, up to 128 times: a job that merely queues behind others gains few duplicates.
 _LOST = """
-SELECT jobs.id, jobs.publish_number, outbox.subject
+SELECT jobs.id, jobs.publish_number, outbox.subject, outbox.traceparent
 FROM jobs JOIN outbox ON outbox.message_id = jobs.id || ':' || jobs.publish_number
 WHERE jobs.state IN ('QUEUED', 'RUNNING') AND outbox.sent_at IS NOT NULL
 AND greatest(jobs.heartbeat_at, outbox.sent_at) + make_interval(secs => {}::float8 * power(2, least(7, (
@@ -80,4 +80,5 @@ class Sweeper:
         number = row["publish_number"] + 1
         _logger.warning("job %s was not heard of for long: publication %d", row["id"], number)
         await self._db.execute("UPDATE jobs SET publish_number = {} WHERE id = {}", number, row["id"])
-        await add_to_outbox(self._db, row["subject"], EmbedJob(job_id=str(row["id"]), publish_number=number))
+        command = EmbedJob(job_id=str(row["id"]), publish_number=number)
+        await add_to_outbox(self._db, row["subject"], command, traceparent=row["traceparent"])

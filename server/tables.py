@@ -145,6 +145,7 @@ class Outbox(Table, tablename="outbox"):
     message = Bytea()
     created_at = Timestamptz()
     sent_at = Timestamptz(null=True)
+    traceparent = Text(null=True)
 
 
 class UsageHours(Table, tablename="usage_hours"):

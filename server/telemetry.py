@@ -1,18 +1,25 @@
-"""Metrics of the server process: OpenTelemetry instruments, read by Prometheus at ``/metrics``."""
+"""Metrics of the server process, read by Prometheus at ``/metrics``, and a span for each request."""
 
 from time import perf_counter
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
 from prometheus_client import CollectorRegistry, generate_latest
+
+from bus import tracing
 
 #: Seconds; from a cache hit to a request at its deadline.
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+_TRACEPARENT_HEADER = tracing.TRACEPARENT.encode()
 
 
 class Telemetry:
@@ -45,8 +52,12 @@ class Telemetry:
         self._provider.shutdown()
 
 
-class RequestMetrics:
-    """ASGI middleware that counts requests by route, never by path: ids would be unbounded labels."""
+class RequestTelemetry:
+    """ASGI middleware that counts and traces requests by route, never by path: ids would be unbounded labels.
+
+    The span goes on where the client's ``traceparent`` says, and everything the request makes other
+    processes do belongs to its trace.
+    """
 
     def __init__(self, app: ASGIApp, *, meter: Meter) -> None:
         self._app = app
@@ -59,6 +70,16 @@ class RequestMetrics:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        tracer = tracing.find_tracer()
+        if tracer is None:
+            await self._serve(scope, receive, send, INVALID_SPAN)
+            return
+        given = dict(scope["headers"]).get(_TRACEPARENT_HEADER, b"")
+        parent = tracing.extract({tracing.TRACEPARENT: given.decode("latin-1")})
+        with tracer.start_as_current_span(scope["method"], context=parent, kind=SpanKind.SERVER) as span:
+            await self._serve(scope, receive, send, span)
+
+    async def _serve(self, scope: HTTPScope, receive: Receive, send: Send, span: Span) -> None:
         started = perf_counter()
         status = 500
 
@@ -77,3 +98,13 @@ class RequestMetrics:
                 "http.response.status_code": status,
             }
             self._duration.record(perf_counter() - started, attributes)
+            if span.is_recording():
+                _describe(span, attributes)
+
+
+def _describe(span: Span, attributes: dict[str, str | int]) -> None:
+    # The route is known only now: routing is behind this middleware.
+    span.update_name(f"{attributes['http.request.method']} {attributes['http.route']}")
+    span.set_attributes(attributes)
+    if int(attributes["http.response.status_code"]) >= HTTP_500_INTERNAL_SERVER_ERROR:
+        span.set_status(StatusCode.ERROR)

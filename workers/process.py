@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NoReturn, TypeVar
 from msgspec import Meta
 
 from bus.errors import BusError
+from bus.exporting import exporting_traces
 from bus.settings import Count, ProcessSettings, SettingsError, load
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def run_worker(
         loaded = load(settings, environ)
         configure_logging(loaded.log_level)
         use_threads(loaded.worker_threads, loaded.worker_wait_policy)
-        asyncio.run(_until_told(loaded, serve))
+        with exporting_traces(loaded.otlp_endpoint, service=f"towhee-api worker {loaded.worker_pool}"):
+            asyncio.run(_until_told(loaded, serve))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG_USE

@@ -8,6 +8,7 @@ import socket
 
 import uvicorn
 
+from bus.exporting import exporting_traces
 from deploy.environment import load_with_options, with_stack
 from deploy.errors import CommandFailed
 from deploy.sockets import bind
@@ -42,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     settings = load_with_options(Settings, with_stack(arguments), {"port": arguments.port})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with bind(settings.host, settings.port) as listener:
+    with (
+        exporting_traces(settings.otlp_endpoint, service="towhee-api serve"),
+        bind(settings.host, settings.port) as listener,
+    ):
         app = Draining(create_app(settings))
         server = _Server(_configure(app, settings), app)
         # After a graceful stop uvicorn raises the signal once more, for whoever handled it before: for us it

@@ -5,7 +5,7 @@ from litestar.di import Provide
 from litestar.testing import AsyncTestClient
 
 from server.health import Check, Health, HealthController
-from server.telemetry import RequestMetrics, Telemetry
+from server.telemetry import RequestTelemetry, Telemetry
 
 
 def _app(telemetry: Telemetry, **checks: Check) -> Litestar:
@@ -15,7 +15,7 @@ def _app(telemetry: Telemetry, **checks: Check) -> Litestar:
             "health": Provide(lambda: Health(checks), sync_to_thread=False),
             "telemetry": Provide(lambda: telemetry, sync_to_thread=False),
         },
-        middleware=[lambda app: RequestMetrics(app, meter=telemetry.meter)],
+        middleware=[lambda app: RequestTelemetry(app, meter=telemetry.meter)],
     )
 
 

@@ -1,0 +1,103 @@
+"""A server and a worker in one process, around a pipeline that costs next to nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import msgspec
+import numpy as np
+from litestar import Litestar
+
+from bus.client import NatsBus
+from bus.messages import HostedPipeline
+from bus.objects import ObjectStore
+from server.app import create_app
+from server.settings import Settings
+from workers.embed.engine import Engine, EngineSettings
+from workers.embed.items import Matrix, Prepared, Refusal
+from workers.embed.job_attempt import Tools
+from workers.embed.registry import Announcer
+from workers.embed.serving import EmbedWorker
+
+TINY = HostedPipeline(
+    name="tiny", version="1", modality="TEXT", dimension=2, pool="default", auto_rank=1, description="lengths"
+)
+_BASE_URL = "http://localhost"
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the real parts are."""
+
+    database_url: str
+    nats_url: str
+    object_store_url: str
+
+
+class TinyPipeline:
+    """Embeds a text as its length and 1."""
+
+    dimension = 2
+
+    def prepare_texts(self, texts: Sequence[str]) -> list[Prepared | Refusal]:
+        """Count letters."""
+        return [Prepared(len(text), 1, tokens=len(text), truncated=False) for text in texts]
+
+    def prepare_bytes(self, data: bytes, media_type: str) -> Prepared | Refusal:
+        """Take bytes for text."""
+        return self.prepare_texts([data.decode()])[0]
+
+    def run(self, payloads: Sequence[object]) -> Matrix:
+        """Make a row of each."""
+        return np.array([[payload, 1] for payload in payloads], dtype=np.float32)
+
+
+@asynccontextmanager
+async def tiny_server(addresses: Addresses) -> AsyncIterator[httpx.AsyncClient]:
+    """Start the server's application and give a client of it."""
+    app = create_app(Settings(**msgspec.structs.asdict(addresses)))
+    async with _lifespan(app):
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=30) as client:
+            yield client
+
+
+@asynccontextmanager
+async def tiny_worker(addresses: Addresses) -> AsyncIterator[EmbedWorker]:
+    """Run a worker with connections of its own."""
+    bus = await NatsBus.connect(addresses.nats_url, name="tiny-worker")
+    engine = Engine({TINY.name: TinyPipeline()}, EngineSettings())
+    objects = ObjectStore.open(addresses.object_store_url)
+    tools = Tools(bus=bus, engine=engine, objects=objects, worker_id="tiny-1")
+    worker = EmbedWorker(tools, Announcer(bus, "tiny-1", [TINY]), pool=TINY.pool)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(worker.serve(stop, drain_s=10))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await serving
+        await engine.close()
+        await bus.close()
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Run the application's life in a task of its own: a fixture may end in another task than it began in."""
+    started, stop = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            started.set()
+            await stop.wait()
+
+    living = asyncio.create_task(live())
+    starting = asyncio.create_task(started.wait())
+    await asyncio.wait({living, starting}, return_when=asyncio.FIRST_COMPLETED)
+    starting.cancel()
+    try:
+        if not living.done():
+            yield
+    finally:
+        stop.set()
+        await living
