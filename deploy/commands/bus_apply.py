@@ -4,11 +4,9 @@ import argparse
 import asyncio
 import os
 
-from bus.errors import BusError
 from bus.settings import SettingsError
-from bus.topology import Topology, apply
 from deploy.environment import DEFAULT_POOLS, with_nearest_stack
-from deploy.errors import CommandFailed
+from deploy.streams import apply_streams
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,15 +16,11 @@ def run(arguments: argparse.Namespace) -> int:
         SettingsError: NATS_URL is not set.
         CommandFailed: the bus can't be reached, or refused.
     """
-    url = with_nearest_stack(arguments).get("NATS_URL")
-    if not url:
+    environ = with_nearest_stack(arguments)
+    if not environ.get("NATS_URL"):
         raise SettingsError("NATS_URL", "is not set: set it, or name a running stack with --data-dir")
-    try:
-        changes = asyncio.run(
-            apply(url, Topology.for_pools(arguments.pools or DEFAULT_POOLS), dry_run=arguments.dry_run)
-        )
-    except BusError as error:
-        raise CommandFailed(f"the bus was not changed ({error}): check NATS_URL") from error
+    pools = arguments.pools or DEFAULT_POOLS
+    changes = asyncio.run(apply_streams(environ, pools, dry_run=arguments.dry_run))
     for change in changes:
         print(change)
     if not changes:

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from bus.client import NatsBus
 from bus.errors import BusError
 from bus.objects import ObjectStore
-from bus.topology import Topology, apply
 from deploy.environment import DEFAULT_POOLS, with_nearest_stack
 from deploy.errors import CommandFailed
 from deploy.migrations import find_pending_migrations
+from deploy.streams import apply_streams, find_credentials
 
 _TIMEOUT_S = 5.0
 
@@ -62,7 +62,7 @@ class _Doctor:
 
     async def _ask_bus(self) -> str:
         url = self._address("NATS_URL")
-        bus = await NatsBus.connect(url, name="doctor")
+        bus = await NatsBus.connect(url, name="doctor", credentials=find_credentials(self._environ))
         try:
             if not await bus.is_connected():
                 raise CommandFailed("connected, but does not answer: restart the NATS server")
@@ -71,8 +71,8 @@ class _Doctor:
         return "answers"
 
     async def _ask_streams(self) -> str:
-        topology = Topology.for_pools(self._pools)
-        changes = await apply(self._address("NATS_URL"), topology, dry_run=True)
+        self._address("NATS_URL")
+        changes = await apply_streams(self._environ, self._pools, dry_run=True)
         if changes:
             raise CommandFailed(f"{'; '.join(changes)}: run towhee-api bus apply")
         return f"as declared, for the pools {', '.join(self._pools)}"

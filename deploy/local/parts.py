@@ -8,8 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from bus.errors import BusError
-from bus.topology import Topology, apply
 from deploy.errors import CommandFailed, WrongUse
 from deploy.local import logs
 from deploy.local.child import Child, ChildOptions, start_child
@@ -18,6 +16,7 @@ from deploy.local.keeper import Part
 from deploy.local.nats import LocalNats, NatsFailed
 from deploy.local.postgres import STOP_SIGNAL, DataFolderInUse, LocalPostgres, PostgresError, prepare
 from deploy.local.privileges import CannotReach
+from deploy.streams import apply_streams
 
 _POLL_S = 0.02
 #: PostgreSQL writes out what it has in memory, nats-server its files.
@@ -107,10 +106,7 @@ def nats_part(folder: DataFolder, nats: LocalNats, pools: Sequence[str]) -> Part
                 raise CommandFailed(str(error)) from error
         try:
             # Each time: streams in memory end with the server.
-            await apply(nats.url, Topology.for_pools(pools))
-        except BusError as error:
-            await child.stop(_SERVICE_GRACE_S)
-            raise CommandFailed(f"took no streams: {error}") from error
+            await apply_streams({"NATS_URL": nats.url}, pools)
         except BaseException:
             await child.stop(_SERVICE_GRACE_S)
             raise

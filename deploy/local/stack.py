@@ -14,6 +14,7 @@ from deploy.local.nats import LocalNats
 from deploy.local.parts import StackConfig, command_part, nats_part, postgres_part, prepare_postgres
 from deploy.local.readiness import wait_until_ready
 from deploy.migrations import migrate_database
+from deploy.streams import apply_streams
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -91,7 +92,9 @@ class Stack:
             bus = self._launch_bus(group)
             self._launch_workers(group)
             await self._bring_up_database(group)
-            if bus is not None:
+            if bus is None:
+                await apply_streams(environ, config.pools)
+            else:
                 await bus.is_up.wait()
             config.folder.write_endpoints({name: environ[name] for name in ADDRESSES})
             self._say(f"starting server on port {config.port}")

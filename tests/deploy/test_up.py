@@ -253,6 +253,8 @@ def test_services_named_in_the_environment_are_used_and_not_started(
         assert [] == stack.find("nats-server")
         server = psutil.Process(stack.find("towhee-api serve")[0])
         assert nats_url == server.environ()["NATS_URL"]
+        streams = small.script.run("bus", "apply", "--dry-run", env=small.env | {"NATS_URL": nats_url})
+        assert (0, "nothing to do\n") == (streams.returncode, streams.stdout)
 
 
 def test_it_goes_on_without_a_reader_and_stops_when_its_terminal_is_gone(
