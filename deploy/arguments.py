@@ -78,7 +78,9 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     schema = verbs.add_parser("schema", help="print the GraphQL schema")
     schema.set_defaults(module="schema")
 
-    doctor = verbs.add_parser("doctor", help="check database, bus, streams and object store")
+    doctor = verbs.add_parser(
+        "doctor", help="check database, bus, streams, consumers, object store and pools"
+    )
     _add_stack_option(doctor)
     _add_pool_option(doctor)
     doctor.set_defaults(module="doctor")

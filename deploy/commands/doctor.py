@@ -4,17 +4,17 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
-from bus.client import NatsBus
 from bus.errors import BusError
 from bus.objects import ObjectStore
+from deploy.bus_checks import BusChecks
 from deploy.environment import DEFAULT_POOLS, with_nearest_stack
 from deploy.errors import CommandFailed
 from deploy.migrations import find_pending_migrations
-from deploy.streams import apply_streams, find_credentials
+from deploy.streams import find_credentials
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 10.0
 
 Check = Callable[[], Awaitable[str]]
 
@@ -26,63 +26,57 @@ def run(arguments: argparse.Namespace) -> int:
         CommandFailed: one of them failed.
     """
     environ = with_nearest_stack(arguments)
-    failed = asyncio.run(_run_all(_Doctor(environ, arguments.pools or DEFAULT_POOLS).checks()))
+    failed = asyncio.run(_examine(environ, arguments.pools or DEFAULT_POOLS))
     if failed:
         raise CommandFailed(f"{', '.join(failed)}: not well, the lines above say what to do")
     return os.EX_OK
 
 
-class _Doctor:
-    """One question for each thing that has an address. An answer is what is well about it."""
+async def _examine(environ: Mapping[str, str], pools: list[str] | tuple[str, ...]) -> list[str]:
+    """Ask what stands alone side by side, then what is on the bus; return what is not well."""
 
-    def __init__(self, environ: Mapping[str, str], pools: Sequence[str]) -> None:
-        self._environ = environ
-        self._pools = pools
-
-    def checks(self) -> dict[str, Check]:
-        """Every question, by what it is about."""
-        return {
-            "database": self._ask_database,
-            "bus": self._ask_bus,
-            "streams": self._ask_streams,
-            "object store": self._ask_objects,
-        }
-
-    def _address(self, name: str) -> str:
-        address = self._environ.get(name)
-        if not address:
-            raise CommandFailed(f"{name} is not set: set it, or name a running stack with --data-dir")
-        return address
-
-    async def _ask_database(self) -> str:
-        pending = await find_pending_migrations(self._address("DATABASE_URL"))
+    async def ask_database() -> str:
+        pending = await find_pending_migrations(_address(environ, "DATABASE_URL"))
         if pending:
             raise CommandFailed(f"{', '.join(pending)} not applied: run towhee-api migrate")
         return "answers, its schema is up to date"
 
-    async def _ask_bus(self) -> str:
-        url = self._address("NATS_URL")
-        bus = await NatsBus.connect(url, name="doctor", credentials=find_credentials(self._environ))
+    async def ask_objects() -> str:
+        address = _address(environ, "OBJECT_STORE_URL")
         try:
-            if not await bus.is_connected():
-                raise CommandFailed("connected, but does not answer: restart the NATS server")
-        finally:
-            await bus.close()
-        return "answers"
-
-    async def _ask_streams(self) -> str:
-        self._address("NATS_URL")
-        changes = await apply_streams(self._environ, self._pools, dry_run=True)
-        if changes:
-            raise CommandFailed(f"{'; '.join(changes)}: run towhee-api bus apply")
-        return f"as declared, for the pools {', '.join(self._pools)}"
-
-    async def _ask_objects(self) -> str:
-        await ObjectStore.open(self._address("OBJECT_STORE_URL")).check()
+            await ObjectStore.open(address).check()
+        except BusError as error:
+            raise CommandFailed(f"{error}: check OBJECT_STORE_URL, and who may write there") from error
         return "can be written and read"
 
+    on_bus = BusChecks(pools, credentials=find_credentials(environ))
 
-async def _run_all(checks: dict[str, Check]) -> list[str]:
+    async def ask_bus() -> str:
+        return await on_bus.open(_address(environ, "NATS_URL"))
+
+    try:
+        failed = await _run_all({"database": ask_database, "object store": ask_objects, "bus": ask_bus})
+        further: dict[str, Check] = {
+            "streams": on_bus.ask_streams,
+            "consumers": on_bus.ask_consumers,
+            "pools": on_bus.ask_pools,
+        }
+        if "bus" in failed:
+            print(f"-     {', '.join(further)}: not asked, as the bus does not answer")
+            return failed
+        return failed + await _run_all(further)
+    finally:
+        await on_bus.close()
+
+
+def _address(environ: Mapping[str, str], name: str) -> str:
+    address = environ.get(name)
+    if not address:
+        raise CommandFailed(f"{name} is not set: set it, or name a running stack with --data-dir")
+    return address
+
+
+async def _run_all(checks: Mapping[str, Check]) -> list[str]:
     """Run them side by side and return the names of those that failed."""
     answers = await asyncio.gather(*(_run_one(name, check) for name, check in checks.items()))
     return [name for name, is_well in zip(checks, answers, strict=True) if not is_well]
@@ -94,7 +88,7 @@ async def _run_one(name: str, check: Check) -> bool:
         async with asyncio.timeout(_TIMEOUT_S):
             said = await check()
     except TimeoutError:
-        print(f"FAIL  {name}: no answer within {_TIMEOUT_S:g} s")
+        print(f"FAIL  {name}: no answer within {_TIMEOUT_S:g} s: look at its log, or start it again")
         return False
     except (CommandFailed, BusError) as error:
         print(f"FAIL  {name}: {error}")

@@ -18,7 +18,7 @@ from workers.embed.engine import Engine, EngineSettings
 from workers.embed.items import Matrix, Prepared, Refusal
 from workers.embed.job_attempt import Tools
 from workers.embed.registry import Announcer
-from workers.embed.serving import EmbedWorker
+from workers.embed.serving import EmbedWorker, ServeSettings
 
 TINY = HostedPipeline(
     name="tiny", version="1", modality="TEXT", dimension=2, pool="default", auto_rank=1, description="lengths"
@@ -69,9 +69,9 @@ async def tiny_worker(addresses: Addresses) -> AsyncIterator[EmbedWorker]:
     engine = Engine({TINY.name: TinyPipeline()}, EngineSettings())
     objects = ObjectStore.open(addresses.object_store_url)
     tools = Tools(bus=bus, engine=engine, objects=objects, worker_id="tiny-1")
-    worker = EmbedWorker(tools, Announcer(bus, "tiny-1", [TINY]), pool=TINY.pool)
+    worker = EmbedWorker(tools, Announcer(bus, "tiny-1", [TINY]), ServeSettings(pool=TINY.pool, drain_s=10))
     stop = asyncio.Event()
-    serving = asyncio.create_task(worker.serve(stop, drain_s=10))
+    serving = asyncio.create_task(worker.serve(stop))
     try:
         yield worker
     finally:

@@ -1,0 +1,103 @@
+"""What `towhee-api doctor` asks of a bus: that it answers, holds what the table says, and has workers."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from bus import subjects
+from bus.client import NatsBus
+from bus.envelope import Message
+from bus.errors import BusError
+from bus.messages import AnnouncePipelines, PipelinesAnnounced
+from bus.topology import Topology, apply
+from deploy.errors import CommandFailed
+
+_CONNECT_S = 2.0
+#: Workers announce themselves every 2 s even when a question was lost.
+_LISTEN_S = 3.0
+
+
+class BusChecks:
+    """One question for each thing on the bus. An answer is what is well about it.
+
+    All raise `CommandFailed`, or a `BusError`, with what is wrong and what to do.
+    """
+
+    def __init__(self, pools: Sequence[str], *, credentials: Path | None) -> None:
+        self._pools = pools
+        self._credentials = credentials
+        self._topology = Topology.for_pools(pools)
+        self._url = ""
+        self._bus: NatsBus | None = None
+
+    async def open(self, url: str) -> str:
+        """Connect, and make a round trip."""
+        self._url = url
+        try:
+            self._bus = await NatsBus.connect(
+                url, name="doctor", credentials=self._credentials, patience_s=_CONNECT_S
+            )
+        except BusError as error:
+            raise CommandFailed(f"{error}: check NATS_URL, and that the NATS server runs") from error
+        if not await self._bus.is_connected():
+            raise CommandFailed("connected, but does not answer: start the NATS server again")
+        return "answers"
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._bus is not None:
+            await self._bus.close()
+
+    async def ask_streams(self) -> str:
+        """Compare the streams with the table."""
+        await self._compare(msgspec.structs.replace(self._topology, consumers=()))
+        return f"as declared: {', '.join(stream.name for stream in self._topology.streams)}"
+
+    async def ask_consumers(self) -> str:
+        """Compare the consumers with the table, those of every pool among them."""
+        await self._compare(msgspec.structs.replace(self._topology, streams=()))
+        return f"as declared, for the pools {', '.join(self._pools)}"
+
+    async def ask_pools(self) -> str:
+        """Ask the workers to announce themselves, and wait until every pool has one that does."""
+        found = await self._find_workers()
+        missing = [pool for pool in self._pools if not found[pool]]
+        if missing:
+            raise CommandFailed(
+                f"nobody works for {', '.join(missing)}: run towhee-api work embed there, or look why it ends"
+            )
+        return "; ".join(f"{pool} hosts {', '.join(sorted(found[pool]))}" for pool in self._pools)
+
+    async def _find_workers(self) -> dict[str, set[str]]:
+        """Return the pipelines that are hosted now, by pool."""
+        bus = self._connected()
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        is_complete = asyncio.Event()
+
+        async def hear(message: Message) -> None:
+            if isinstance(message, PipelinesAnnounced) and not message.leaving:
+                for pipeline in message.pipelines:
+                    found[pipeline.pool].add(pipeline.name)
+            if all(found[pool] for pool in self._pools):
+                is_complete.set()
+
+        following = await bus.follow(subjects.PIPELINES_ANNOUNCED, hear)
+        await bus.tell(subjects.PIPELINES_WANTED, AnnouncePipelines())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_complete.wait(), _LISTEN_S)
+        await following.close()
+        return found
+
+    async def _compare(self, topology: Topology) -> None:
+        changes = await apply(self._url, topology, dry_run=True, credentials=self._credentials)
+        if changes:
+            raise CommandFailed(f"{'; '.join(changes)}: run towhee-api bus apply")
+
+    def _connected(self) -> NatsBus:
+        if self._bus is None:
+            raise RuntimeError("the bus has not been opened")
+        return self._bus
