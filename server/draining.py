@@ -18,9 +18,14 @@ class Draining:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._responses: set[_Response] = set()
+        self._is_draining = False
 
     def begin(self) -> None:
-        """End the event streams, as if their clients had left; those come back with their last cursor."""
+        """End the event streams, as if their clients had left; those come back with their last cursor.
+
+        From now on each response says that its connection ends with it.
+        """
+        self._is_draining = True
         for response in self._responses:
             response.end_stream()
 
@@ -29,13 +34,24 @@ class Draining:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        response = _Response(receive, send)
+        response = _Response(receive, self._closing(send))
         self._responses.add(response)
         try:
             await self._app(scope, response.receive, response.send)
             await response.finish()
         finally:
             self._responses.discard(response)
+
+    def _closing(self, send: Send) -> Send:
+        """Tell the client of a server that leaves to send its next request elsewhere."""
+
+        async def announce(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._is_draining:
+                headers = [*message["headers"], (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        return announce
 
 
 class _Response:

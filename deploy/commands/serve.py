@@ -4,13 +4,13 @@ import argparse
 import logging
 import os
 import signal
-import socket
 
 import uvicorn
 
 from bus.exporting import exporting_traces
 from deploy.environment import load_with_options, with_stack
 from deploy.errors import CommandFailed
+from deploy.leaving import LeavingServer
 from deploy.sockets import bind
 from server.app import create_app
 from server.draining import Draining
@@ -19,19 +19,6 @@ from server.settings import Settings
 _BACKLOG = 2048
 #: Longer than clients keep an idle connection, so that they never send on one we are closing.
 _KEEP_ALIVE_S = 75
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn, telling event streams when it stops."""
-
-    def __init__(self, config: uvicorn.Config, draining: Draining) -> None:
-        super().__init__(config)
-        self._draining = draining
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what has begun, then leave."""
-        self._draining.begin()
-        await super().shutdown(sockets)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         bind(settings.host, settings.port) as listener,
     ):
         app = Draining(create_app(settings))
-        server = _Server(_configure(app, settings), app)
+        server = LeavingServer(_configure(app, settings), app)
         # After a graceful stop uvicorn raises the signal once more, for whoever handled it before: for us it
         # is over then. One that comes before uvicorn listens to signals is not lost either.
         for number in (signal.SIGTERM, signal.SIGINT):
