@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from tempfile import mkdtemp
@@ -41,6 +42,10 @@ def main() -> int:
 async def _run(arguments: argparse.Namespace, commit: str) -> int:
     folder = arguments.data_dir or Path(mkdtemp(prefix="faults-"))
     arenas = Arenas(folder)
+    running = asyncio.current_task()
+    if running is not None:
+        # What is frozen at this moment would otherwise outlive us.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     num_bad = 0
     try:
         for seed in range(arguments.seed, arguments.seed + arguments.rounds):

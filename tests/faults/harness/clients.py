@@ -1,6 +1,7 @@
 """Users with a list of two servers: they go to the other one when the first does not do, as an SDK would."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -235,7 +236,7 @@ class User:
         history: list[EventSeen] = []
         await self.watch(job, history, rng)
         job.history = history
-        node = (await self._graphql(0, JOB, id=job.ids[0]))["node"]
+        node = (await self._ask(JOB, id=job.ids[0]))["node"]
         if node is None:
             job.history = None
             return
@@ -247,10 +248,22 @@ class User:
 
     async def look_for_strangers(self) -> None:
         """Find jobs of ours that no answer has named."""
-        viewer = (await self._graphql(0, NEWEST))["viewer"]
+        viewer = (await self._ask(NEWEST))["viewer"]
         ids = {edge["node"]["id"] for edge in viewer["embeddingJobs"]["edges"]}
         self.seen.unknown_ids += sorted(ids - self._known)
         self._known |= ids
+
+    async def _ask(self, query: str, **variables: object) -> Any:  # noqa: ANN401 - JSON
+        """Run a query here or there until it is answered."""
+        for replica in itertools.cycle(range(len(self._urls))):
+            try:
+                return await self._graphql(replica, query, **variables)
+            except BROKEN:
+                await asyncio.sleep(_RETRY_S)
+            except Refused as refused:
+                self._note("a query", refused.code)
+                await asyncio.sleep(_RETRY_S)
+        raise AssertionError("a cycle has no end")
 
     async def _graphql(self, replica: int, query: str, **variables: object) -> Any:  # noqa: ANN401 - JSON
         answer = await self._http[replica].post("/graphql", json={"query": query, "variables": variables})

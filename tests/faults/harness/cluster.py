@@ -9,7 +9,8 @@ from deploy.errors import CommandFailed
 from deploy.local import logs
 from deploy.local.child import Child, ChildOptions, start_child
 from deploy.local.keeper import Part
-from deploy.local.nats import find_free_port, find_server
+from deploy.local.nats import find_server
+from tests.faults.harness.ports import find_lasting_port
 
 NUM_NODES = 3
 _START_S = 20.0
@@ -36,8 +37,8 @@ class NatsCluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._password = secrets.token_urlsafe(32)
-        self._ports = [find_free_port() for _ in range(NUM_NODES)]
-        self._routes = [find_free_port() for _ in range(NUM_NODES)]
+        self._ports = [find_lasting_port() for _ in range(NUM_NODES)]
+        self._routes = [find_lasting_port() for _ in range(NUM_NODES)]
 
     @property
     def url(self) -> str:

@@ -90,14 +90,21 @@ class Load:
             job.is_stuck |= bool(unaccepted) and not job.ids
         is_recovered = await self._wait_for_recovery()
         self._is_finished.set()
-        for task in (*unaccepted, *watching):
-            task.cancel()
-        results = await asyncio.gather(*self._working, *self._calling, *watching, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        # Callers end with the call they are in.
+        await asyncio.gather(*self._calling)
+        await self.stop()
+        for task in (*self._working, *watching):
+            if not task.cancelled():
+                task.result()
         await self._look_back()
         return is_recovered
+
+    async def stop(self) -> None:
+        """End whatever still runs."""
+        tasks = [*self._working, *self._calling, *(task for _, task in self._watching)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _wait_for_recovery(self) -> bool:
         try:

@@ -10,6 +10,7 @@ from random import Random
 
 import msgspec
 
+from deploy.errors import CommandFailed
 from tests.faults.harness.checker import Problem, check
 from tests.faults.harness.clients import User
 from tests.faults.harness.kinds import KINDS, Disturbance, Kind
@@ -44,17 +45,14 @@ class Arena:
         fault = Disturbance(stack=self.stack, rng=rng)
         load = Load(self._users, rng, KINDS[name].shape)
         began = time.monotonic()
-        load.start()
-        await load.until_flowing()
-        await asyncio.sleep(rng.uniform(0.0, _DELAY_S))
-        await _inflict(KINDS[name], fault)
-        is_recovered = await load.finish()
-        problems = check(
-            load.seen, reference=self._reference, excuses=fault.excuses, may_cut=KINDS[name].may_cut
-        )
+        try:
+            problems = await self._play(load, fault, KINDS[name])
+        except (AssertionError, TimeoutError, CommandFailed) as error:
+            # Something did not come up again, or no load could be put on it in the first place.
+            problems = [Problem("stuck", f"the round could not go on: {error!r}")]
+        finally:
+            await load.stop()
         problems += self._find_dead()
-        if not is_recovered:
-            problems.append(Problem("stuck", "calls were not answered again after the fault"))
         line = Line(
             seed=seed,
             kind=name,
@@ -66,6 +64,19 @@ class Arena:
             took_s=round(time.monotonic() - began, 1),
         )
         return _with_counts(line, load.seen, fault)
+
+    async def _play(self, load: Load, fault: Disturbance, kind: Kind) -> list[Problem]:
+        load.start()
+        await load.until_flowing()
+        await asyncio.sleep(fault.rng.uniform(0.0, _DELAY_S))
+        fault.began_s = time.monotonic()
+        await kind.fault(fault)
+        fault.ended_s = time.monotonic()
+        is_recovered = await load.finish()
+        problems = check(load.seen, reference=self._reference, excuses=fault.excuses, may_cut=kind.may_cut)
+        if not is_recovered:
+            problems.append(Problem("stuck", "calls were not answered again after the fault"))
+        return problems
 
     def _find_dead(self) -> list[Problem]:
         return [
@@ -114,12 +125,6 @@ async def _arena(path: Path, bus: Bus) -> AsyncIterator[Arena]:
             users.append(await User.sign_up(stack.urls))
             closing.push_async_callback(users[-1].close)
         yield Arena(stack, users, await learn_reference(users[0]))
-
-
-async def _inflict(kind: Kind, fault: Disturbance) -> None:
-    fault.began_s = time.monotonic()
-    await kind.fault(fault)
-    fault.ended_s = time.monotonic()
 
 
 def _with_counts(line: Line, seen: Seen, fault: Disturbance) -> Line:

@@ -19,13 +19,14 @@ from bus.topology import Limits, Topology, apply
 from deploy.local.child import Child
 from deploy.local.folder import DataFolder
 from deploy.local.keeper import Part
-from deploy.local.nats import LocalNats, find_free_port
+from deploy.local.nats import LocalNats
 from deploy.local.parts import StackConfig, command_part, nats_part, postgres_part
 from deploy.local.postgres import LocalPostgres, prepare
 from deploy.local.readiness import ask
 from deploy.migrations import migrate_database
 from tests.faults.harness.cluster import NUM_NODES, NatsCluster
 from tests.faults.harness.members import Member
+from tests.faults.harness.ports import find_lasting_port
 from tests.faults.harness.proxy import Proxy, to_port, to_socket
 from tests.support.processes import until
 from tests.support.waiting import until_true
@@ -80,7 +81,7 @@ class FaultStack:
         await self._start_database()
         await self._start_bus()
         for number in range(2):
-            self._ports.append(find_free_port())
+            self._ports.append(find_lasting_port())
             await self._add_server(number)
         for number in range(self._num_workers):
             await self._add_worker(number)
@@ -144,7 +145,7 @@ class FaultStack:
 
     async def _start_bus(self) -> None:
         if self._bus == "single":
-            nats = LocalNats(self.folder.nats)
+            nats = LocalNats(self.folder.nats, port=find_lasting_port())
             self._nats_url = nats.url
             self._nats_port = urlsplit(nats.url).port
             self.members["nats"] = Member(nats_part(self.folder, nats, POOLS))
