@@ -44,10 +44,14 @@ class Script:
         )
 
 
+def make_script(path: Path, root: Path) -> Script:
+    """Write the console script of the checkout in ``root``."""
+    path.write_text(_TEXT.format(python=sys.executable, root=str(root)))
+    path.chmod(0o755)
+    return Script(path)
+
+
 @pytest.fixture(scope="session")
 def towhee_api(tmp_path_factory: pytest.TempPathFactory) -> Script:
     """The console script, whether or not the project is installed."""
-    path = tmp_path_factory.mktemp("bin") / "towhee-api"
-    path.write_text(_TEXT.format(python=sys.executable, root=str(ROOT)))
-    path.chmod(0o755)
-    return Script(path)
+    return make_script(tmp_path_factory.mktemp("bin") / "towhee-api", ROOT)
