@@ -2,9 +2,9 @@
 
 A pull with both ``no_wait`` and ``expires`` waits for the first message, takes what is there up to the
 batch, and ends. So between two fetches no pull is open, nothing arrives for a worker that is busy, and
-what is left goes to whoever has room. Pulls live 5 s at most: after a server was lost, the next one
-finds out. Whatever arrives although nobody waits for it (the pull of a cancelled fetch) is handed back at
-once.
+what is left goes to whoever has room. Pulls live 5 s at most and say every second that they do: a server
+that was lost, or a consumer without a leader, is noticed within three. Whatever arrives although nobody
+waits for it (the pull of a cancelled fetch) is handed back at once.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ from bus.topology import stream_of
 _log = logging.getLogger(__name__)
 
 EXPIRES_S = 5.0
+#: A pull that waits hears from the server this often, and is given up when it misses two in a row.
+HEARTBEAT_S = 1.0
 #: How long after a pull's end its last status may take.
 GRACE_S = 0.25
 PAUSE_S = 0.1
@@ -41,7 +43,9 @@ SETTLE_S = 6.0
 MAX_REASON_BYTES = 200
 CLOSE_S = 10.0
 
+_ALIVE = "100"
 _ENDED_NORMALLY = frozenset({"404", "408"})
+_SILENT = "no sign of life"
 
 
 class NatsDelivery:
@@ -108,6 +112,17 @@ class _Pull:
         self.number = number
         self.num_missing = limit
         self.until = until
+        #: When its silence means that it is lost; it is ``until`` for one that promises no heartbeats.
+        self.silent_at = until
+
+    @property
+    def next_look_at(self) -> float:
+        """When something is wrong unless the server has said something by then."""
+        return min(self.until, self.silent_at)
+
+    def hear(self, now: float) -> None:
+        """Take a sign of life."""
+        self.silent_at = now + 2 * HEARTBEAT_S + GRACE_S
 
 
 class NatsPuller:
@@ -129,6 +144,8 @@ class NatsPuller:
         self._is_fetching = False
         self._is_closed = False
         self._tasks = Tasks()
+        #: Deliveries that nobody here was given.
+        self.num_handed_back = 0
 
     async def fetch(self, *, limit: int, wait_s: float) -> list[Delivery]:
         """Return up to ``limit`` deliveries as soon as there is one, or none after ``wait_s``.
@@ -165,6 +182,9 @@ class NatsPuller:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tasks.join(), CLOSE_S)
         await self._tasks.cancel()
+        if self.num_handed_back:
+            _log.info("%s: %d deliveries were handed back", self._consumer, self.num_handed_back)
+            self.num_handed_back = 0
 
     async def _gather(self, limit: int, wait_s: float) -> None:
         """Return when deliveries are ready and no pull is open, or when the time is up."""
@@ -177,12 +197,11 @@ class NatsPuller:
             while not self._is_closed:
                 if denied.done():
                     denied.result()
-                if self._pull is not None and loop.time() < self._pull.until:
-                    await self._wait(self._pull.until - loop.time())
+                if self._pull is not None and loop.time() < self._pull.next_look_at:
+                    await self._wait(self._pull.next_look_at - loop.time())
                     may_pull = loop.time() < deadline
                     continue
-                # Over, or its last status is lost.
-                self._pull = None
+                self._end_pull()
                 if self._ready or not may_pull:
                     break
                 may_pull = await self._open_pull(limit, deadline)
@@ -201,16 +220,35 @@ class NatsPuller:
             await self._wait(PAUSE_S)
         if not await self._connection.wait_until_connected(max(0.0, deadline - loop.time())):
             return False
+        if self._ready:
+            # An earlier pull was answered meanwhile.
+            return True
         expires_s = min(EXPIRES_S, deadline - loop.time())
         self._num_pulls += 1
         request: dict[str, int | bool] = {"batch": limit, "no_wait": True}
+        self._pull = _Pull(self._num_pulls, limit, loop.time() + max(expires_s, 0.0) + GRACE_S)
         if expires_s > 0:
             request["expires"] = round(expires_s * 1e9)
-        self._pull = _Pull(self._num_pulls, limit, loop.time() + max(expires_s, 0.0) + GRACE_S)
+        # The server takes no longer interval than half of the pull's life.
+        if expires_s >= 2 * HEARTBEAT_S:
+            request["idle_heartbeat"] = round(HEARTBEAT_S * 1e9)
+            self._pull.hear(loop.time())
         await self._connection.publish(
             self._next_subject, json.dumps(request).encode(), reply=f"{self._inbox}.{self._num_pulls}"
         )
         return True
+
+    def _end_pull(self) -> None:
+        """Give up on a pull that is over, whose last status is lost, or that is not heard of any more."""
+        if self._pull is not None and self._pull.silent_at < self._pull.until:
+            self._note(_SILENT)
+        self._pull = None
+
+    def _note(self, trouble: str) -> None:
+        """Remember what is wrong, and say so once."""
+        if self._trouble != trouble:
+            self._trouble = trouble
+            _log.warning("pulling from %s: %s", self._consumer, trouble)
 
     async def _wait(self, timeout_s: float) -> None:
         self._changed.clear()
@@ -229,16 +267,18 @@ class NatsPuller:
         """A pull is over; a delivery never says which pull it belongs to, a status does."""
         if self._pull is None or raw.subject != f"{self._inbox}.{self._pull.number}":
             return
-        self._pull = None
         headers = raw.headers or {}
         status = headers.get("Status", "")
-        said = f"{status} {headers.get('Description', '').strip()}"
+        if status == _ALIVE:
+            self._trouble = None
+            self._pull.hear(asyncio.get_running_loop().time())
+            return
+        self._pull = None
         if status in _ENDED_NORMALLY:
             self._trouble = None
-        elif self._trouble != said:
+        else:
             # 503: nobody is subscribed to the consumer's pulls. 409: deleted, too many pulls, new leader.
-            self._trouble = said
-            _log.warning("pulling from %s: %s", self._consumer, said)
+            self._note(f"{status} {headers.get('Description', '').strip()}")
 
     def _take_delivery(self, delivery: NatsDelivery) -> None:
         if self._pull is not None:
@@ -260,6 +300,7 @@ class NatsPuller:
             self._hand_back(delivery)
 
     def _hand_back(self, delivery: NatsDelivery) -> None:
+        self.num_handed_back += 1
         self._tasks.spawn(delivery.nak(), "hand back")
 
     async def _on_reconnect(self) -> None:

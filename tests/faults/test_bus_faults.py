@@ -368,6 +368,28 @@ async def test_a_consumer_deleted_under_a_fetch_is_named(server: Server, nats: N
     await other.close()
 
 
+async def test_a_server_that_falls_silent_under_a_fetch_is_noticed_long_before_the_pull_would_end(
+    server: Server, nats: NatsBus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pull, "HEARTBEAT_S", 0.1)
+    puller = nats.puller(BULK)
+    assert isinstance(puller, pull.NatsPuller)
+    fetching = asyncio.create_task(puller.fetch(limit=1, wait_s=60.0))
+    await asyncio.wait({fetching}, timeout=1.0)
+    # Heard of all the time, so not given up.
+    assert puller._num_pulls == 1
+
+    server.send(signal.SIGSTOP)
+    async with asyncio.timeout(2.0):
+        while f"{BULK}: no sign of life" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.01)
+    server.send(signal.SIGCONT)
+
+    await nats.publish(subject_of(1), job(1))
+    assert numbers_of(await asyncio.wait_for(fetching, 5.0)) == [1]
+    assert caplog.text.count("no sign of life") == 1, "logged once, not at each pull"
+
+
 async def test_a_fetch_that_is_cancelled_when_its_work_arrives_hands_it_back(nats: NatsBus) -> None:
     for number in range(10):
         puller = nats.puller(BULK)

@@ -71,10 +71,12 @@ class EmbedWorker:
                 if lane.done():
                     lane.result()  # only an error ends a lane that was not told to stop
             logger.info("stopping: no new work is taken, work in hand is finished")
-            await self._announcer.leave()
+            # First of all, so that others get what is handed back even while a bus is slow to say goodbye to.
             self._draining.set()
             drain_s = self._settings.drain_s
+            leaving = asyncio.create_task(self._announcer.leave())
             _, unfinished = await asyncio.wait(lanes, timeout=drain_s)
+            await leaving
             if unfinished:
                 logger.warning("work in hand took longer than %g s and will be delivered again", drain_s)
         finally:
