@@ -74,9 +74,9 @@ class EmbedWorker:
             # First of all, so that others get what is handed back even while a bus is slow to say goodbye to.
             self._draining.set()
             drain_s = self._settings.drain_s
-            leaving = asyncio.create_task(self._announcer.leave())
-            _, unfinished = await asyncio.wait(lanes, timeout=drain_s)
-            await leaving
+            (_, unfinished), _ = await asyncio.gather(
+                asyncio.wait(lanes, timeout=drain_s), self._announcer.leave()
+            )
             if unfinished:
                 logger.warning("work in hand took longer than %g s and will be delivered again", drain_s)
         finally:
