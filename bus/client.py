@@ -12,15 +12,17 @@ from nats.aio.msg import Msg
 from bus import codec, tracing
 from bus.channel import TRANSIENT, Channel
 from bus.connection import Connection
+from bus.dead_letters import DeadLetters
 from bus.delivery import ERROR_CODE, MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
 from bus.errors import NoAnswer, PublishFailed, StreamFull
 from bus.handling import handle, respond
 from bus.jetstream import UNAVAILABLE, ApiRefused, read_publish_ack
+from bus.nats_dead_letters import NatsDeadLetters
 from bus.port import Handler, Puller, Reconnected, Responder, Subscription
 from bus.pull import NatsPuller
 from bus.tasks import Tasks
-from bus.topology import exists
+from bus.topology import GIVEN_UP, exists
 
 #: One try at a publish; several fit into a deadline, so a lost acknowledgement costs a retry, not the call.
 ATTEMPT_S = 3.0
@@ -59,6 +61,7 @@ class NatsBus:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pullers: list[NatsPuller] = []
+        self._dead_letters = NatsDeadLetters(connection, self._store, self._advisories)
 
     @classmethod
     async def connect(
@@ -198,7 +201,17 @@ class NatsBus:
 
     def puller(self, consumer: str) -> Puller:
         """Bind to a durable consumer of the topology by name."""
-        puller = NatsPuller(self._connection, consumer)
+        puller = NatsPuller(self._connection, consumer, self._store)
+        self._pullers.append(puller)
+        return puller
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up."""
+        return self._dead_letters
+
+    def _advisories(self) -> NatsPuller:
+        puller = NatsPuller(self._connection, GIVEN_UP, self._store, reads_raw=True)
         self._pullers.append(puller)
         return puller
 

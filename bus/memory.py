@@ -10,14 +10,16 @@ from typing import Any
 from uuid import uuid4
 
 from bus import codec, subjects, tracing
+from bus.dead_letters import DeadLetters
 from bus.delivery import MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
 from bus.errors import BusError, NoAnswer, PublishFailed
 from bus.handling import handle, respond
-from bus.memory_streams import MemoryPuller, MemoryStream
+from bus.memory_dead_letters import MemoryDeadLetters
+from bus.memory_streams import MemoryPuller, MemoryQueue, MemoryStream
 from bus.port import Handler, Puller, Reconnected, Responder, Subscription
 from bus.tasks import Tasks
-from bus.topology import Topology
+from bus.topology import DLQ, Topology
 
 Receive = Callable[["_Told"], Coroutine[Any, Any, None]]
 
@@ -160,7 +162,12 @@ class MemoryBus:
         spec = self._consumers.get(consumer)
         if spec is None:
             raise BusError(f"no consumer is named {consumer}")
-        return MemoryPuller(self._streams[spec.stream], spec, self.now)
+        return MemoryPuller(MemoryQueue(self._streams[spec.stream], spec, self._streams[DLQ]), self.now)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up."""
+        return MemoryDeadLetters(self._streams, list(self._consumers.values()))
 
     def on_reconnect(self, callback: Reconnected) -> None:
         """Call back at each `restart`."""

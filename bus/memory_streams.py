@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
+from typing import NamedTuple
 
 from bus import codec, subjects
+from bus.dead_letters import Death, headers_of
 from bus.delivery import MESSAGE_ID, MESSAGE_TTL, AlreadySettled, settle_unreadable
 from bus.envelope import Message
 from bus.errors import MalformedMessage, PublishFailed, StreamFull, UnknownMessage
@@ -78,12 +80,31 @@ class MemoryStream:
         taken = [
             (seq, message)
             for seq, message in self._messages.items()
-            if message.available_at <= now and subjects.matches(spec.filter_subject, message.subject)
+            if message.available_at <= now
+            and not 0 < spec.max_deliver <= message.num_delivered
+            and subjects.matches(spec.filter_subject, message.subject)
         ][:limit]
         for _, message in taken:
             message.num_delivered += 1
             message.available_at = now + spec.ack_wait_s
         return taken
+
+    def given_up(self, spec: ConsumerSpec) -> list[tuple[int, _Stored]]:
+        """Return what was delivered as often as the consumer allows, and is not in anybody's hands."""
+        self._expire()
+        now = self._now()
+        return [
+            (seq, message)
+            for seq, message in self._messages.items()
+            if 0 < spec.max_deliver <= message.num_delivered
+            and message.available_at <= now
+            and subjects.matches(spec.filter_subject, message.subject)
+        ]
+
+    def items(self) -> list[tuple[int, _Stored]]:
+        """Return what is stored, oldest first."""
+        self._expire()
+        return list(self._messages.items())
 
     def postpone(self, seq: int, delay_s: float) -> None:
         """Deliver a message again no sooner than ``delay_s`` from now. One that is gone stays gone."""
@@ -128,14 +149,23 @@ class MemoryStream:
             del self._seen[message_id]
 
 
+class MemoryQueue(NamedTuple):
+    """A consumer of a stream, and where its dead letters go."""
+
+    stream: MemoryStream
+    spec: ConsumerSpec
+    dead: MemoryStream
+
+
 class MemoryDelivery:
     """Satisfies `bus.port.Delivery`."""
 
-    def __init__(self, stream: MemoryStream, spec: ConsumerSpec, seq: int, stored: _Stored) -> None:
-        self._stream = stream
-        self._spec = spec
+    def __init__(self, queue: "MemoryQueue", seq: int, stored: _Stored) -> None:
+        self._stream = queue.stream
+        self._spec = queue.spec
+        self._dead = queue.dead
         self._seq = seq
-        self._raw = stored.raw
+        self.raw = stored.raw
         self._is_settled = False
         self.subject = stored.subject
         self.headers = stored.headers
@@ -144,7 +174,7 @@ class MemoryDelivery:
     @cached_property
     def message(self) -> Message:
         """The decoded message."""
-        return codec.decode(self._raw)
+        return codec.decode(self.raw)
 
     async def ack(self) -> None:
         """Remove it."""
@@ -161,6 +191,15 @@ class MemoryDelivery:
         self._settle()
         self._stream.remove(self._seq)
 
+    async def dead_letter(self, death: Death) -> None:
+        """Remove it and keep a copy."""
+        headers = headers_of(
+            self.headers, subject=self.subject, num_delivered=self.num_delivered, death=death
+        )
+        self._settle()
+        self._dead.store(subjects.dead_letter(self.subject), self.raw, headers)
+        self._stream.remove(self._seq)
+
     async def in_progress(self) -> None:
         """Ask for another ack wait."""
         self._stream.postpone(self._seq, self._spec.ack_wait_s)
@@ -174,9 +213,10 @@ class MemoryDelivery:
 class MemoryPuller:
     """Satisfies `bus.port.Puller`. It holds nothing back: what it takes it gives out at once."""
 
-    def __init__(self, stream: MemoryStream, spec: ConsumerSpec, now: Clock) -> None:
-        self._stream = stream
-        self._spec = spec
+    def __init__(self, queue: MemoryQueue, now: Clock) -> None:
+        self._queue = queue
+        self._stream = queue.stream
+        self._spec = queue.spec
         self._now = now
         self._is_closed = False
 
@@ -187,7 +227,7 @@ class MemoryPuller:
             deliveries: list[Delivery] = []
             taken = self._stream.take(self._spec, limit)
             for seq, stored in taken:
-                delivery = MemoryDelivery(self._stream, self._spec, seq, stored)
+                delivery = MemoryDelivery(self._queue, seq, stored)
                 try:
                     _ = delivery.message
                 except (MalformedMessage, UnknownMessage) as error:

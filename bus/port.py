@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from bus.dead_letters import DeadLetters, Death
 from bus.envelope import Message
 
 Handler = Callable[[Message], Awaitable[None]]
@@ -25,6 +26,10 @@ class Delivery(Protocol):
         """The decoded message."""
 
     @property
+    def raw(self) -> bytes:
+        """The bytes as they were published."""
+
+    @property
     def subject(self) -> str:
         """Where it was published."""
 
@@ -44,6 +49,13 @@ class Delivery(Protocol):
 
     async def term(self, reason: str) -> None:
         """Remove it as hopeless."""
+
+    async def dead_letter(self, death: Death) -> None:
+        """Remove it as hopeless and keep a copy among the dead letters, with its headers and why.
+
+        Raises:
+            PublishFailed: no copy could be kept; it is not removed.
+        """
 
     async def in_progress(self) -> None:
         """Ask for another ack wait."""
@@ -107,6 +119,10 @@ class Bus(Protocol):
 
     def puller(self, consumer: str) -> Puller:
         """Bind to a durable consumer of the topology by name."""
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up."""
 
     def on_reconnect(self, callback: Reconnected) -> None:
         """Call back each time the connection was lost and is there again.

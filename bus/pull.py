@@ -18,10 +18,11 @@ from types import MappingProxyType
 
 from nats.aio.msg import Msg
 
-from bus import codec
+from bus import codec, subjects
 from bus.channel import TRANSIENT, Channel
 from bus.connection import Connection
-from bus.delivery import AlreadySettled, settle_unreadable
+from bus.dead_letters import Death, Store, headers_of
+from bus.delivery import MESSAGE_ID, AlreadySettled, settle_unreadable
 from bus.envelope import Message
 from bus.errors import ConsumerGone, MalformedMessage, NotSettled, UnknownMessage
 from bus.jetstream import PREFIX
@@ -39,6 +40,7 @@ GRACE_S = 0.25
 PAUSE_S = 0.1
 SETTLE_ATTEMPT_S = 2.0
 SETTLE_S = 6.0
+DEAD_LETTER_S = 10.0
 
 MAX_REASON_BYTES = 200
 CLOSE_S = 10.0
@@ -51,8 +53,9 @@ _SILENT = "no sign of life"
 class NatsDelivery:
     """Satisfies `bus.port.Delivery`."""
 
-    def __init__(self, connection: Connection, raw: Msg) -> None:
+    def __init__(self, connection: Connection, raw: Msg, store: Store) -> None:
         self._connection = connection
+        self._store = store
         self._raw = raw
         self._is_settled = False
         self.subject = raw.subject
@@ -63,6 +66,11 @@ class NatsDelivery:
     def message(self) -> Message:
         """The decoded message."""
         return codec.decode(self._raw.data)
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes as they are."""
+        return self._raw.data
 
     async def ack(self) -> None:
         """Remove it; returns when the server has confirmed."""
@@ -75,6 +83,21 @@ class NatsDelivery:
     async def term(self, reason: str) -> None:
         """Remove it as hopeless."""
         await self._settle(b"+TERM " + reason.encode()[:MAX_REASON_BYTES])
+
+    async def dead_letter(self, death: Death) -> None:
+        """Keep a copy, then remove it.
+
+        Raises:
+            PublishFailed: no copy could be kept.
+        """
+        headers = headers_of(
+            self.headers, subject=self.subject, num_delivered=self.num_delivered, death=death
+        )
+        stored = self._raw.metadata
+        # The time, too: a stream that is made anew counts from 1 again.
+        headers[MESSAGE_ID] = f"dead:{stored.stream}:{stored.sequence.stream}:{stored.timestamp.isoformat()}"
+        await self._store(subjects.dead_letter(self.subject), self._raw.data, headers, DEAD_LETTER_S)
+        await self.term(f"{death.code}: {death.reason}")
 
     async def in_progress(self) -> None:
         """Ask for another ack wait.
@@ -128,8 +151,13 @@ class _Pull:
 class NatsPuller:
     """Satisfies `bus.port.Puller`."""
 
-    def __init__(self, connection: Connection, consumer: str) -> None:
+    def __init__(
+        self, connection: Connection, consumer: str, store: Store, *, reads_raw: bool = False
+    ) -> None:
         self._connection = connection
+        #: Whether the stream holds something else than our messages.
+        self._reads_raw = reads_raw
+        self._store = store
         self._consumer = consumer
         self._next_subject = f"{PREFIX}.CONSUMER.MSG.NEXT.{stream_of(consumer)}.{consumer}"
         self._inbox = connection.new_inbox()
@@ -260,7 +288,7 @@ class NatsPuller:
         if raw.subject.startswith(self._inbox):
             self._take_status(raw)
         else:
-            self._take_delivery(NatsDelivery(self._connection, raw))
+            self._take_delivery(NatsDelivery(self._connection, raw, self._store))
         self._changed.set()
 
     def _take_status(self, raw: Msg) -> None:
@@ -289,7 +317,7 @@ class NatsPuller:
                 self._pull = None
         self._trouble = None
         try:
-            _ = delivery.message
+            _ = self._reads_raw or delivery.message
         except (MalformedMessage, UnknownMessage) as error:
             _log.warning("%s: unreadable: %r", delivery.subject, error)
             self._tasks.spawn(settle_unreadable(delivery, error), "settle unreadable")

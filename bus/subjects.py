@@ -10,6 +10,15 @@ ACCESS_REVOKED = "access.revoked"
 JOB_CLAIM = "job.ask.claim"
 JOB_HEARTBEAT = "job.ask.heartbeat"
 
+#: Workers hear of every job that is to be stopped (core).
+JOB_CANCELS_ALL = "cancel.job.*"
+
+#: Copies of messages that were given up.
+DEAD_LETTERS_ALL = "dead.>"
+#: What the server itself tells of messages that were given up (its own subjects).
+LIMITS_REACHED = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
+TERMINATIONS = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>"
+
 #: The queue group of all server replicas.
 SERVERS = "servers"
 
@@ -29,6 +38,8 @@ _FAMILIES = (
     "job.embed",
     "event.job",
     "nudge.job",
+    "cancel.job",
+    "dead",
     "reply",
 )
 
@@ -56,6 +67,16 @@ def job_event(job_id: str) -> str:
 def job_nudged(job_id: str) -> str:
     """Servers tell each other that a job has new history (core)."""
     return f"nudge.job.{job_id}"
+
+
+def job_cancel(job_id: str) -> str:
+    """Tells whoever works on a job to stop (core)."""
+    return f"cancel.job.{job_id}"
+
+
+def dead_letter(subject: str) -> str:
+    """Where the copy of a message goes that was published on ``subject`` and given up."""
+    return f"dead.{subject}"
 
 
 def inbox(replica_id: str) -> str:

@@ -1,8 +1,9 @@
 """Every stream and consumer of the bus, as one table, and how it is put in place.
 
-All streams are work queues that refuse new work when they are full: the publisher hears of it and can
-tell its caller, and nothing that was accepted is dropped. Consumers deliver without a limit on attempts,
-because a message at its limit would stay in a work queue for ever; who counts attempts is the claim.
+The streams of work are work queues that refuse new work when they are full: the publisher hears of it and
+can tell its caller, and nothing that was accepted is dropped. Who counts attempts is the claim; a message at
+its consumer's limit would stay in a work queue for ever, so that limit is far away, and what reaches it is
+moved to the dead letters by the servers.
 Only `apply` creates anything. Servers and workers bind by name.
 """
 
@@ -20,11 +21,19 @@ from bus.provision import Resource, ensure, is_there
 JOBS = "JOBS"
 INTERACTIVE = "INTERACTIVE"
 JOB_EVENTS = "JOB_EVENTS"
+#: Copies of messages that were given up, until somebody drops them or they are too old.
+DLQ = "DLQ"
+#: What the server tells of messages that were given up.
+ADVISORIES = "ADVISORIES"
 
 #: The consumer of the servers' projection.
 PROJECTION = "projection"
+#: The consumer of the servers' mover of dead letters.
+GIVEN_UP = "given_up"
 _BULK_PREFIX = "embed_bulk_"
 _INTERACTIVE_PREFIX = "embed_interactive_"
+
+_RETENTION = {"workqueue": "work queue", "limits": "kept until too old"}
 
 MINUTE_S = 60.0
 DAY_S = 24 * 60 * MINUTE_S
@@ -49,6 +58,8 @@ def stream_of(consumer: str) -> str:
     """
     if consumer == PROJECTION:
         return JOB_EVENTS
+    if consumer == GIVEN_UP:
+        return ADVISORIES
     for prefix, stream in ((_BULK_PREFIX, JOBS), (_INTERACTIVE_PREFIX, INTERACTIVE)):
         if consumer.startswith(prefix):
             return stream
@@ -66,13 +77,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     jobs_max_bytes: int = 1024 * MIB
     interactive_max_bytes: int = 256 * MIB
     job_events_max_bytes: int = 4096 * MIB
+    dead_letters_max_bytes: int = 256 * MIB
+    #: Deliveries of a job after which it is a dead letter. Far above what claims allow, and with their
+    #: pauses more than eight hours: only a message that nobody can even begin with comes this far.
+    jobs_max_deliver: int = 1000
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One work-queue stream. Sizes in bytes, durations in seconds, -1 for no limit."""
+    """One stream. Sizes in bytes, durations in seconds, -1 for no limit."""
 
     name: str
     subject: str
+    #: Further subjects, where one pattern does not say it.
+    more_subjects: tuple[str, ...] = ()
     storage: Literal["file", "memory"]
     max_bytes: int
     max_age_s: float
@@ -80,15 +97,18 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_messages: int = -1
     allow_msg_ttl: bool = False
     num_replicas: int = 1
+    retention: Literal["workqueue", "limits"] = "workqueue"
+    #: What gives way when it is full: ``new`` work is refused, ``old`` messages are dropped.
+    discard: Literal["new", "old"] = "new"
 
     def to_wire(self) -> dict[str, Any]:
         """Return the stream configuration as the JetStream API takes it (ADR-8, durations in ns)."""
         return {
             "name": self.name,
-            "subjects": [self.subject],
-            "retention": "workqueue",
+            "subjects": [self.subject, *self.more_subjects],
+            "retention": self.retention,
             "storage": self.storage,
-            "discard": "new",
+            "discard": self.discard,
             "max_msgs": self.max_messages,
             "max_bytes": self.max_bytes,
             "max_age": _nanoseconds(self.max_age_s),
@@ -104,24 +124,27 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     stream: str
+    #: Empty for all of the stream.
     filter_subject: str
     ack_wait_s: float
     #: Per consumer, not per worker: a small number would starve the second worker.
     max_ack_pending: int = 20_000
     #: Open pulls, so more than there will ever be workers.
     max_waiting: int = 4096
+    #: -1 for no limit.
+    max_deliver: int = -1
 
     def to_wire(self) -> dict[str, Any]:
         """Return the consumer configuration as the JetStream API takes it (durations in ns)."""
         return {
             "name": self.name,
             "durable_name": self.name,
-            "filter_subject": self.filter_subject,
+            **({"filter_subject": self.filter_subject} if self.filter_subject else {}),
             "deliver_policy": "all",
             "replay_policy": "instant",
             "ack_policy": "explicit",
             "ack_wait": _nanoseconds(self.ack_wait_s),
-            "max_deliver": -1,
+            "max_deliver": self.max_deliver,
             "max_ack_pending": self.max_ack_pending,
             "max_waiting": self.max_waiting,
         }
@@ -143,18 +166,23 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
                 stream=JOB_EVENTS,
                 filter_subject=subjects.JOB_EVENTS_ALL,
                 ack_wait_s=limits.ack_wait_s,
-            )
+            ),
+            ConsumerSpec(name=GIVEN_UP, stream=ADVISORIES, filter_subject="", ack_wait_s=limits.ack_wait_s),
         ]
         for pool in pools:
             lanes = (
-                (embed_bulk(pool), subjects.embed_jobs(pool)),
-                (embed_interactive(pool), subjects.interactive(pool)),
+                (embed_bulk(pool), subjects.embed_jobs(pool), limits.jobs_max_deliver),
+                (embed_interactive(pool), subjects.interactive(pool), -1),
             )
             consumers += [
                 ConsumerSpec(
-                    name=name, stream=stream_of(name), filter_subject=subject, ack_wait_s=limits.ack_wait_s
+                    name=name,
+                    stream=stream_of(name),
+                    filter_subject=subject,
+                    ack_wait_s=limits.ack_wait_s,
+                    max_deliver=max_deliver,
                 )
-                for name, subject in lanes
+                for name, subject, max_deliver in lanes
             ]
         return cls(streams=_streams(limits), consumers=tuple(consumers))
 
@@ -190,6 +218,38 @@ def _streams(limits: Limits) -> tuple[StreamSpec, ...]:
             max_age_s=7 * DAY_S,
             duplicate_window_s=10 * MINUTE_S,
             num_replicas=limits.num_replicas,
+        ),
+        *_streams_of_the_dead(limits),
+    )
+
+
+def _streams_of_the_dead(limits: Limits) -> tuple[StreamSpec, ...]:
+    # Both let the oldest go when they are full: what must not be lost is in the database, and whoever gives
+    # a message up must never have to wait for room.
+    return (
+        StreamSpec(
+            name=DLQ,
+            subject=subjects.DEAD_LETTERS_ALL,
+            storage="file",
+            max_messages=100_000,
+            max_bytes=limits.dead_letters_max_bytes,
+            max_age_s=30 * DAY_S,
+            duplicate_window_s=10 * MINUTE_S,
+            num_replicas=limits.num_replicas,
+            retention="limits",
+            discard="old",
+        ),
+        StreamSpec(
+            name=ADVISORIES,
+            subject=subjects.LIMITS_REACHED,
+            more_subjects=(subjects.TERMINATIONS,),
+            storage="file",
+            max_messages=100_000,
+            max_bytes=64 * MIB,
+            max_age_s=7 * DAY_S,
+            duplicate_window_s=MINUTE_S,
+            num_replicas=limits.num_replicas,
+            discard="old",
         ),
     )
 
@@ -227,9 +287,10 @@ async def exists(connection: Connection, consumer: str) -> bool:
 
 
 def _stream(spec: StreamSpec) -> Resource:
+    taken = ", ".join((spec.subject, *spec.more_subjects))
     return Resource(
         label=f"stream {spec.name}",
-        summary=f"{spec.storage}, work queue, {spec.subject}",
+        summary=f"{spec.storage}, {_RETENTION[spec.retention]}, {taken}",
         info=f"STREAM.INFO.{spec.name}",
         create=f"STREAM.CREATE.{spec.name}",
         update=f"STREAM.UPDATE.{spec.name}",
@@ -238,11 +299,13 @@ def _stream(spec: StreamSpec) -> Resource:
 
 
 def _consumer(spec: ConsumerSpec) -> Resource:
-    create = f"CONSUMER.CREATE.{spec.stream}.{spec.name}.{spec.filter_subject}"
+    create = f"CONSUMER.CREATE.{spec.stream}.{spec.name}"
+    if spec.filter_subject:
+        create = f"{create}.{spec.filter_subject}"
     envelope: Mapping[str, Any] = {"stream_name": spec.stream}
     return Resource(
         label=f"consumer {spec.name} of {spec.stream}",
-        summary=spec.filter_subject,
+        summary=spec.filter_subject or "all of it",
         info=f"CONSUMER.INFO.{spec.stream}.{spec.name}",
         create=create,
         update=create,

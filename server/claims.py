@@ -24,7 +24,13 @@ from bus.messages import (
 from bus.port import Bus, Subscription
 from server.database import Database
 from server.job_payloads import StateChanged, chunk_number
-from server.job_rows import EMBEDDING, NewEvent, append_events, parse_job_id
+from server.job_rows import (
+    EMBEDDING,
+    HEARTBEAT_WRITTEN_EVERY_S,
+    NewEvent,
+    append_events,
+    parse_job_id,
+)
 from server.nudges import nudge
 from server.records import JobState
 
@@ -34,6 +40,7 @@ Refusal = Literal["cancelled", "finished", "unknown"]
 Verdict = Literal["continue", "cancel", "superseded"]
 
 _CANCELLED = {JobState.CANCELLING, JobState.CANCELLED}
+_HELD = {JobState.RUNNING, JobState.CANCELLING}
 
 
 class Claims:
@@ -86,6 +93,7 @@ class Claims:
                 attempt=row["attempt"],
                 spec=await self._spec(row["id"]),
                 done_chunks=await self._done_chunks(row["id"]),
+                num_lost=max(0, row["num_lost"]),
             )
         self._claims.add(1, {"outcome": "claimed"})
         _logger.info("job %s: attempt %d by %s", claim.job_id, answer.attempt, claim.worker_id)
@@ -103,7 +111,7 @@ class Claims:
             "UPDATE jobs SET attempt = attempt + 1, state = {}, worker_id = {}, heartbeat_at = now(),"
             " started_at = coalesce(started_at, now())"
             " WHERE id = {} AND kind = {} AND state IN ({}, {})"
-            " RETURNING id, attempt, last_seq",
+            " RETURNING id, attempt, last_seq, attempt - 1 - cardinality(let_go) AS num_lost",
             JobState.RUNNING.value,
             worker_id,
             job_id,
@@ -154,15 +162,18 @@ class Claims:
 
     async def _judge(self, job_id: UUID | None, attempt: int) -> Verdict:
         row = await self._db.fetch_one(
-            "UPDATE jobs SET heartbeat_at = now() WHERE id = {} AND attempt = {} AND state IN ({}, {})"
-            " RETURNING state",
+            "SELECT state, attempt,"
+            " heartbeat_at IS NULL OR heartbeat_at < now() - make_interval(secs => {}::float8) AS is_old"
+            " FROM jobs WHERE id = {}",
+            HEARTBEAT_WRITTEN_EVERY_S,
             job_id,
-            attempt,
-            JobState.RUNNING.value,
-            JobState.CANCELLING.value,
         )
-        if row is None:
-            row = await self._db.fetch_one("SELECT state FROM jobs WHERE id = {}", job_id)
-            is_cancelled = row is not None and row["state"] == JobState.CANCELLED
-            return "cancel" if is_cancelled else "superseded"
+        if row is not None and row["state"] == JobState.CANCELLED:
+            return "cancel"
+        if row is None or row["attempt"] != attempt or row["state"] not in _HELD:
+            return "superseded"
+        if row["is_old"]:
+            await self._db.execute(
+                "UPDATE jobs SET heartbeat_at = now() WHERE id = {} AND attempt = {}", job_id, attempt
+            )
         return "continue" if row["state"] == JobState.RUNNING else "cancel"

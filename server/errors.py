@@ -87,6 +87,12 @@ class Conflict(ServiceError):
     code = ErrorCode.CONFLICT
 
 
+class JobFinished(ServiceError):
+    """The job has ended; nothing about it changes any more."""
+
+    code = ErrorCode.JOB_FINISHED
+
+
 class RateLimited(ServiceError):
     """Too many requests."""
 

@@ -16,6 +16,9 @@ from server.records import EmbeddingJobRecord, JobState
 #: ``jobs.kind`` of an embedding job.
 EMBEDDING = "EMBEDDING"
 
+#: A heartbeat is answered each time, and written down only this often: the rest cost one read each.
+HEARTBEAT_WRITTEN_EVERY_S = 2.0
+
 #: Both tables of an embedding job; no column name but these two keys is in both.
 EMBEDDING_JOBS = "jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id"
 

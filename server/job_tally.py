@@ -5,12 +5,15 @@ from uuid import UUID
 
 import msgspec
 
-from bus.messages import ItemsEmbedded, JobAttemptFailed
+from bus.messages import ItemsEmbedded, JobAttemptFailed, JobAttemptLetGo
 from server.job_payloads import ChunkEmbedded, StateChanged, chunk_key
 from server.job_rows import NewEvent, known_code
 from server.records import JobState
 
-Report = ItemsEmbedded | JobAttemptFailed
+Report = ItemsEmbedded | JobAttemptFailed | JobAttemptLetGo
+
+#: A job in these takes reports; while it is cancelled its worker may have something in hand yet.
+_OPEN = (JobState.RUNNING, JobState.CANCELLING)
 
 
 class JobTally(msgspec.Struct, kw_only=True):
@@ -28,6 +31,8 @@ class JobTally(msgspec.Struct, kw_only=True):
     failed_count: int
     error_code: str | None = None
     error_message: str | None = None
+    #: Attempts of which a living worker said that it has stopped.
+    let_go: set[int] = msgspec.field(default_factory=set)
     #: How many reports were ``counted``, a ``duplicate``, ``stale`` (of another attempt) or ``late``.
     outcomes: Counter[str] = msgspec.field(default_factory=Counter)
     #: Items of this window that are new, and what they cost.
@@ -39,10 +44,16 @@ class JobTally(msgspec.Struct, kw_only=True):
 
     def apply(self, report: Report, done: set[str]) -> None:
         """Take one report in; ``done`` holds the item keys that are already counted, and grows."""
+        if isinstance(report, JobAttemptLetGo):
+            # Of an older attempt too: the next claim may have been quicker than this.
+            self.let_go.add(report.attempt)
         if report.attempt != self.attempt:
             outcome = "stale"
-        elif self.state != JobState.RUNNING:
+        elif self.state not in _OPEN:
             outcome = "late"
+        elif isinstance(report, JobAttemptLetGo):
+            outcome = "counted"
+            self._stop()
         elif isinstance(report, JobAttemptFailed):
             outcome = "counted"
             self._fail(report.code, report.message)
@@ -66,7 +77,8 @@ class JobTally(msgspec.Struct, kw_only=True):
         self.tokens += report.tokens
         self.compute_s += report.compute_s
         if self.completed_count + self.failed_count == self.item_count:
-            self._enter(JobState.SUCCEEDED)
+            # Whoever cancels and is told so never sees the job succeed.
+            self._enter(JobState.CANCELLED if self.state == JobState.CANCELLING else JobState.SUCCEEDED)
 
     def _fits(self, report: ItemsEmbedded) -> bool:
         first = report.chunk * self.chunk_size
@@ -79,7 +91,14 @@ class JobTally(msgspec.Struct, kw_only=True):
             and all(first <= index < first + report.count for index in failed)
         )
 
+    def _stop(self) -> None:
+        if self.state == JobState.CANCELLING:
+            self._enter(JobState.CANCELLED, "The worker has stopped.")
+
     def _fail(self, code: str, message: str) -> None:
+        if self.state == JobState.CANCELLING:
+            self._stop()
+            return
         self.error_code = known_code(code).value
         # PostgreSQL takes any character of a text but this one.
         self.error_message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -16,7 +16,7 @@ from opentelemetry.metrics import Meter
 
 from bus.consumer import processing_batch
 from bus.errors import BusError
-from bus.messages import ItemsEmbedded, JobAttemptFailed
+from bus.messages import ItemsEmbedded, JobAttemptFailed, JobAttemptLetGo
 from bus.port import Bus, Delivery
 from bus.topology import PROJECTION
 from server.database import Database
@@ -73,7 +73,7 @@ class Projection:
         by_job: defaultdict[str, list[_Report]] = defaultdict(list)
         for delivery in await self._puller.fetch(limit=_WINDOW, wait_s=_FETCH_WAIT_S):
             message = delivery.message
-            if isinstance(message, ItemsEmbedded | JobAttemptFailed):
+            if isinstance(message, ItemsEmbedded | JobAttemptFailed | JobAttemptLetGo):
                 by_job[message.job_id].append(_Report(delivery, message))
             else:
                 await delivery.term(f"{type(message).__name__} is no report about a job")
@@ -125,6 +125,8 @@ class Projection:
                     job.apply(report, done)
                 if job.events:
                     await self._write(job)
+                if job.let_go:
+                    await self._write_let_go(job)
         return job
 
     async def _lock(self, job_id: str) -> JobTally | None:
@@ -168,6 +170,15 @@ class Projection:
             "UPDATE embedding_jobs SET completed_count = {}, failed_count = {} WHERE job_id = {}",
             job.completed_count,
             job.failed_count,
+            job.id,
+        )
+
+    async def _write_let_go(self, job: JobTally) -> None:
+        # Each attempt once, however often it is told.
+        await self._db.execute(
+            "UPDATE jobs SET let_go = ARRAY(SELECT unnest(let_go) UNION SELECT unnest({}::integer[]))"
+            " WHERE id = {}",
+            sorted(job.let_go),
             job.id,
         )
 

@@ -24,6 +24,7 @@ from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
 from server.events import JobHistory
 from server.health import Health, missing_streams
+from server.job_cancellations import JobCancellations
 from server.job_inputs import JobInputs
 from server.limits import AccountLimits
 from server.outbox import OutboxRelay
@@ -52,6 +53,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     usage: UsageMeter
     embedding_jobs: EmbeddingJobs
     job_history: JobHistory
+    job_cancellations: JobCancellations
     health: Health
 
 
@@ -109,11 +111,13 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
     )
     relay = OutboxRelay(db, bus, meter=meter)
     sockets = SocketRegistry(bus, authenticator, activity)
+    cancellations = JobCancellations(db, bus, meter=meter)
     for service in (
         sockets,
         pipelines,
         embeddings,
         relay,
+        cancellations,
         Claims(db, bus, meter=meter),
         Projection(db, bus, usage, meter=meter),
     ):
@@ -143,6 +147,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
             wake=relay.wake,
         ),
         job_history=JobHistory(db, bus, objects),
+        job_cancellations=cancellations,
         health=_health(parts, pipelines),
     )
 

@@ -108,6 +108,7 @@ class Jobs(Table, tablename="jobs"):
     created_at = Timestamptz()
     started_at = Timestamptz(null=True)
     finished_at = Timestamptz(null=True)
+    let_go = Array(base_column=Integer())
 
 
 class EmbeddingJobs(Table, tablename="embedding_jobs"):

@@ -9,12 +9,14 @@ from bus.messages.embedding import (
     ItemError,
     ItemsEmbedded,
     JobAttemptFailed,
+    JobAttemptLetGo,
     JobSpec,
     ObjectInput,
     TextInput,
     VectorsComputed,
 )
 from bus.messages.jobs import (
+    CancelJob,
     ClaimJob,
     HeartbeatAnswered,
     HeartbeatJob,
@@ -32,7 +34,9 @@ AnyMessage = (
     | EmbedNow
     | ItemsEmbedded
     | JobAttemptFailed
+    | JobAttemptLetGo
     | VectorsComputed
+    | CancelJob
     | ClaimJob
     | HeartbeatAnswered
     | HeartbeatJob
@@ -47,6 +51,7 @@ __all__ = [
     "AccessRevoked",
     "AnnouncePipelines",
     "AnyMessage",
+    "CancelJob",
     "ClaimJob",
     "EmbedJob",
     "EmbedNow",
@@ -58,6 +63,7 @@ __all__ = [
     "ItemError",
     "ItemsEmbedded",
     "JobAttemptFailed",
+    "JobAttemptLetGo",
     "JobClaimRefused",
     "JobClaimed",
     "JobNudged",

@@ -1,6 +1,7 @@
 """Embedding: the interactive lane, the bulk lane and what comes back from both."""
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -121,6 +122,14 @@ class JobAttemptFailed(Event, frozen=True, kw_only=True, tag="embedding.job_atte
     attempt: int
     code: str
     message: str
+
+
+class JobAttemptLetGo(Event, frozen=True, kw_only=True, tag="embedding.job_attempt_let_go.v1"):
+    """The worker lives and works no more on the attempt; what it reported before stays."""
+
+    job_id: str
+    attempt: int
+    reason: Literal["cancelled", "handed_back"]
 
 
 def decode_inputs(raw: bytes) -> list[Input]:

@@ -23,6 +23,8 @@ class JobClaimed(Event, frozen=True, kw_only=True, tag="jobs.claimed.v1"):
     spec: JobSpec
     #: Chunks that an earlier attempt has already delivered.
     done_chunks: list[int] = msgspec.field(default_factory=list)
+    #: Earlier attempts that ended without a word: their processes died, perhaps of this job.
+    num_lost: int = 0
 
 
 class JobClaimRefused(Event, frozen=True, kw_only=True, tag="jobs.claim_refused.v1"):
@@ -45,6 +47,12 @@ class HeartbeatAnswered(Event, frozen=True, kw_only=True, tag="jobs.heartbeat_an
 
     job_id: str
     verdict: Literal["continue", "cancel", "superseded"]
+
+
+class CancelJob(Command, frozen=True, kw_only=True, tag="jobs.cancel.v1"):
+    """Whoever works on the job stops. Told to all; the heartbeat's answer is the net for one that is lost."""
+
+    job_id: str
 
 
 class JobNudged(Event, frozen=True, kw_only=True, tag="jobs.nudged.v1"):

@@ -20,6 +20,7 @@ from server.auth.sockets import SocketRegistry
 from server.embedding_jobs import EmbeddingJobs
 from server.errors import ErrorCode, InvalidInput, NotFound
 from server.events import JobHistory
+from server.job_cancellations import JobCancellations
 from server.job_inputs import CreateJobRequest
 from server.records import (
     EmbeddingJobRecord,
@@ -131,6 +132,19 @@ class JobsController(Controller):
         """Describe one job."""
         principal.require(Scope.READ, Scope.EMBED)
         return _view(await embedding_jobs.get(principal.user_id, job_id))
+
+    @post("/{job_id:uuid}/cancel", status_code=HTTP_200_OK, summary="Cancel a job")
+    async def cancel(
+        self,
+        job_id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        job_cancellations: NamedDependency[JobCancellations],
+    ) -> JobView:
+        """Stop a job: a waiting one at once, a running one within a second or so. What is counted stays.
+
+        A job that has ended answers JOB_FINISHED.
+        """
+        return _view(await job_cancellations.cancel(principal, job_id))
 
     @get("/{job_id:uuid}/result", summary="Download the vectors", media_type="application/octet-stream")
     async def result(

@@ -23,6 +23,8 @@ def _areas() -> set[str]:
         subjects.embed_jobs("x"),
         subjects.job_event("x"),
         subjects.job_nudged("x"),
+        subjects.job_cancel("x"),
+        subjects.dead_letter("x"),
         subjects.inbox("x"),
     )
     # The module's own names and docstring hold dots and blanks.
@@ -59,7 +61,7 @@ def test_no_other_file_spells_a_subject() -> None:
 
 
 def test_every_area_is_known() -> None:
-    assert {"access", "embed", "event", "job", "nudge", "registry", "reply"} == _areas()
+    assert {"access", "cancel", "dead", "embed", "event", "job", "nudge", "registry", "reply"} == _areas()
 
 
 @pytest.mark.parametrize(

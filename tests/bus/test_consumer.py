@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from bus import requests, subjects, topology
 from bus.consumer import holding, processing
+from bus.dead_letters import Death
 from bus.envelope import Message
 from bus.errors import NoAnswer, NotSettled, UnexpectedAnswer
 from bus.memory import MemoryBus
@@ -59,6 +60,8 @@ class Beaten:
     async def ack(self) -> None: ...
     async def nak(self, *, delay_s: float = 0.0) -> None: ...
     async def term(self, reason: str) -> None: ...
+
+    async def dead_letter(self, death: Death) -> None: ...
 
 
 async def test_a_held_delivery_beats_on_over_a_failure(caplog: pytest.LogCaptureFixture) -> None:

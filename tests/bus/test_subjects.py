@@ -12,6 +12,8 @@ from bus import subjects
         (subjects.embed_job("default", "1"), "job.embed"),
         (subjects.job_event("1"), "event.job"),
         (subjects.job_nudged("1"), "nudge.job"),
+        (subjects.job_cancel("1"), "cancel.job"),
+        (subjects.dead_letter(subjects.job_event("1")), "dead"),
         (subjects.inbox("replica-1"), "reply"),
         (subjects.JOB_CLAIM, "job.ask.claim"),
         (subjects.JOB_HEARTBEAT, "job.ask.heartbeat"),

@@ -30,10 +30,12 @@ def _changed(table: Topology, name: str, **changes: object) -> Topology:
 def test_every_consumer_reads_a_stream_of_the_table_and_a_part_of_its_subjects() -> None:
     table = Topology.for_pools(POOLS)
     streams = {stream.name: stream.subject for stream in table.streams}
+    whole = {stream.name: stream.subject for stream in table.streams if stream.more_subjects}
 
     for consumer in table.consumers:
         assert topology.stream_of(consumer.name) == consumer.stream
-        example = consumer.filter_subject.replace("*", "x").replace(">", "x")
+        wanted = consumer.filter_subject or whole[consumer.stream]
+        example = wanted.replace("*", "x").replace(">", "x")
         assert subjects.matches(streams[consumer.stream], example)
 
 
@@ -61,7 +63,10 @@ async def test_apply_creates_everything_and_says_so(empty_nats_url: str) -> None
         "create stream JOBS (file, work queue, job.embed.>)",
         "create stream INTERACTIVE (memory, work queue, embed.interactive.>)",
         "create stream JOB_EVENTS (file, work queue, event.job.>)",
+        "create stream DLQ (file, kept until too old, dead.>)",
+        f"create stream ADVISORIES (file, work queue, {subjects.LIMITS_REACHED}, {subjects.TERMINATIONS})",
         "create consumer projection of JOB_EVENTS (event.job.>)",
+        "create consumer given_up of ADVISORIES (all of it)",
         "create consumer embed_bulk_default of JOBS (job.embed.default.*)",
         "create consumer embed_interactive_default of INTERACTIVE (embed.interactive.default)",
     ]
@@ -94,6 +99,7 @@ async def test_what_differs_is_updated_and_work_in_it_stays(empty_nats_url: str)
     assert lines == [
         "update stream JOBS: max_age 604800 s -> 3600 s",
         "update consumer projection of JOB_EVENTS: ack_wait 12 s -> 5 s",
+        "update consumer given_up of ADVISORIES: ack_wait 12 s -> 5 s",
         "update consumer embed_bulk_default of JOBS: ack_wait 12 s -> 5 s",
         "update consumer embed_interactive_default of INTERACTIVE: ack_wait 12 s -> 5 s",
     ]

@@ -30,6 +30,7 @@ from server.database import Database
 from server.embedding_jobs import EmbeddingJobs
 from server.events import JobHistory
 from server.ids import new_id
+from server.job_cancellations import JobCancellations
 from server.job_inputs import CreateJobRequest, JobInputs
 from server.outbox import OutboxRelay
 from server.pipelines import Pipelines
@@ -173,6 +174,7 @@ class Replica:
         self.detector = ContentDetector()
         self.uploads = Uploads(db, objects, self.detector, max_upload_bytes=MAX_BYTES)
         inputs = JobInputs(self.uploads, Selector(self.pipelines), max_inputs=100, max_text_bytes=MAX_BYTES)
+        self.cancellations = JobCancellations(db, bus, meter=meter)
         backlog = Backlog(db, max_of_user=MAX_OPEN_OF_USER, max_of_pool=MAX_OPEN_OF_POOL)
         self.jobs = EmbeddingJobs(db, objects, inputs, self.usage, backlog=backlog, wake=self.outbox.wake)
 

@@ -6,6 +6,7 @@ from bus.envelope import Message
 from bus.messages import (
     AccessRevoked,
     AnnouncePipelines,
+    CancelJob,
     ClaimJob,
     EmbeddingRefused,
     EmbedJob,
@@ -16,6 +17,7 @@ from bus.messages import (
     ItemError,
     ItemsEmbedded,
     JobAttemptFailed,
+    JobAttemptLetGo,
     JobClaimed,
     JobClaimRefused,
     JobNudged,
@@ -121,4 +123,6 @@ def examples() -> list[Message]:
             failures=[failure],
             compute_s=0.125,
         ),
+        CancelJob(id="m16", at=AT, job_id=JOB),
+        JobAttemptLetGo(id="m17", at=AT, job_id=JOB, attempt=3, reason="cancelled"),
     ]

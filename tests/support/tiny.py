@@ -1,7 +1,7 @@
 """A server and a worker in one process, around a pipeline that costs next to nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -15,9 +15,11 @@ from bus.objects import ObjectStore
 from server.app import create_app
 from server.settings import Settings
 from workers.embed.engine import Engine, EngineSettings
+from workers.embed.hosting import Pipeline
 from workers.embed.items import Matrix, Prepared, Refusal
 from workers.embed.job_attempt import Tools
 from workers.embed.registry import Announcer
+from workers.embed.sacrifice.engine import SacrificialEngine
 from workers.embed.serving import EmbedWorker, ServeSettings
 
 TINY = HostedPipeline(
@@ -52,6 +54,11 @@ class TinyPipeline:
         return np.array([[payload, 1] for payload in payloads], dtype=np.float32)
 
 
+def load(_name: str, _options: Mapping[str, int | str]) -> dict[str, Pipeline]:
+    """Load the pipeline in a process of its own."""
+    return {TINY.name: TinyPipeline()}
+
+
 @asynccontextmanager
 async def tiny_server(addresses: Addresses) -> AsyncIterator[httpx.AsyncClient]:
     """Start the server's application and give a client of it."""
@@ -68,7 +75,8 @@ async def tiny_worker(addresses: Addresses) -> AsyncIterator[EmbedWorker]:
     bus = await NatsBus.connect(addresses.nats_url, name="tiny-worker")
     engine = Engine({TINY.name: TinyPipeline()}, EngineSettings())
     objects = ObjectStore.open(addresses.object_store_url)
-    tools = Tools(bus=bus, engine=engine, objects=objects, worker_id="tiny-1")
+    alone = SacrificialEngine("tests.support.tiny:load")
+    tools = Tools(bus=bus, engine=engine, alone=alone, objects=objects, worker_id="tiny-1")
     worker = EmbedWorker(tools, Announcer(bus, "tiny-1", [TINY]), ServeSettings(pool=TINY.pool, drain_s=10))
     stop = asyncio.Event()
     serving = asyncio.create_task(worker.serve(stop))
@@ -77,6 +85,7 @@ async def tiny_worker(addresses: Addresses) -> AsyncIterator[EmbedWorker]:
     finally:
         stop.set()
         await serving
+        await alone.close()
         await engine.close()
         await bus.close()
 

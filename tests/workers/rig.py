@@ -33,6 +33,7 @@ from bus.topology import PROJECTION
 from workers.embed.engine import Engine
 from workers.embed.job_attempt import Tools
 from workers.embed.registry import Announcer
+from workers.embed.sacrifice.engine import SacrificialEngine
 from workers.embed.serving import EmbedWorker, ServeSettings
 
 POOL = "default"
@@ -53,9 +54,23 @@ class RunningWorker:
     """A worker that serves until it is told to stop."""
 
     def __init__(
-        self, bus: Bus, engine: Engine, objects: ObjectStore, *, stuck_s: float = DEADLINE_S
+        self,
+        bus: Bus,
+        engine: Engine,
+        objects: ObjectStore,
+        *,
+        stuck_s: float = DEADLINE_S,
+        heartbeat_every_s: float = 0.02,
     ) -> None:
-        tools = Tools(bus=bus, engine=engine, objects=objects, worker_id="worker-1", heartbeat_every_s=0.02)
+        self.alone = SacrificialEngine("tests.workers.poison:load")
+        tools = Tools(
+            bus=bus,
+            engine=engine,
+            alone=self.alone,
+            objects=objects,
+            worker_id="worker-1",
+            heartbeat_every_s=heartbeat_every_s,
+        )
         self._stop = asyncio.Event()
         self.given_up: list[str] = []
         settings = ServeSettings(pool=POOL, drain_s=10.0, stuck_s=stuck_s, give_up=self.given_up.append)
@@ -71,6 +86,7 @@ class RunningWorker:
         self.tell_to_stop()
         async with asyncio.timeout(DEADLINE_S):
             await self.task
+        await self.alone.close()
 
 
 class Caller:
@@ -131,6 +147,7 @@ class JobServer:
         self.refuse: Literal["cancelled", "finished", "unknown"] | None = None
         self.verdict: Literal["continue", "cancel", "superseded"] = "continue"
         self.done_chunks: list[int] = []
+        self.num_lost = 0
         self.heartbeats: list[HeartbeatJob] = []
         self.reports: list[Message] = []
         self._hearing: Subscription | None = None
@@ -201,6 +218,7 @@ class JobServer:
             job_id=message.job_id,
             attempt=attempt,
             spec=self._specs[message.job_id],
+            num_lost=self.num_lost,
             done_chunks=[*self.done_chunks, *(report.chunk for report in self.chunks(message.job_id))],
         )
 

@@ -8,14 +8,16 @@ import pytest
 
 from bus import subjects
 from bus.memory import MemoryBus
-from bus.messages import ClaimJob, ObjectInput
+from bus.messages import CancelJob, ClaimJob, JobAttemptLetGo, ObjectInput
 from bus.messages.embedding import encode_inputs
 from bus.objects import ObjectStore
 from bus.topology import JOBS
+from tests.workers.poison import DEADLY, EXIT_CODE
 from tests.workers.rig import JobServer, RunningWorker, as_inputs, rows, soon
 from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
 from workers.embed.batching import BatchLimits
 from workers.embed.engine import EngineSettings
+from workers.embed.retries import backoff_s
 from workers.towhee_door import TowheeDoor
 
 JOB = "job-1"
@@ -119,9 +121,9 @@ async def test_with_no_server_to_ask_the_job_is_handed_back_and_tried_again(
     await server.close()
 
 
-@pytest.mark.parametrize("verdict", ["cancel", "superseded"])
+@pytest.mark.parametrize(("verdict", "reason"), [("cancel", "cancelled"), ("superseded", "handed_back")])
 async def test_a_heartbeat_carries_the_order_to_stop(
-    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline, verdict: str
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline, verdict: str, reason: str
 ) -> None:
     toy.gate.clear()
     await server.create(JOB, TEXTS, chunk_size=2)
@@ -133,10 +135,99 @@ async def test_a_heartbeat_carries_the_order_to_stop(
     toy.gate.set()
     await worker.stop()
 
-    assert [] == server.reports
+    assert [(1, reason)] == await _last_words(server)
     assert {(JOB, 1, "worker-1")} == {
         (beat.job_id, beat.attempt, beat.worker_id) for beat in server.heartbeats
     }
+
+
+async def _last_words(server: JobServer) -> list[tuple[int, str]]:
+    """Wait for the attempts that were let go; nothing else was reported."""
+    reports = await soon(lambda: server.reports)
+    return [(report.attempt, report.reason) for report in reports if isinstance(report, JobAttemptLetGo)]
+
+
+async def test_the_broadcast_stops_an_attempt_between_two_heartbeats(
+    bus: MemoryBus, start_engine: StartEngine, toy: ToyPipeline, server: JobServer, objects: ObjectStore
+) -> None:
+    engine = start_engine({"toy": toy}, EngineSettings())
+    worker = RunningWorker(bus, engine, objects, heartbeat_every_s=3600)
+    toy.gate.clear()
+    await server.create(JOB, TEXTS, chunk_size=2)
+    assert await asyncio.to_thread(toy.entered.acquire, timeout=10)
+
+    await bus.tell(subjects.job_cancel("another job"), CancelJob(job_id="another job"))
+    await bus.tell(subjects.job_cancel(JOB), CancelJob(job_id=JOB))
+
+    assert [(1, "cancelled")] == await _last_words(server)
+    await settled(bus)
+    toy.gate.set()
+    await worker.stop()
+    assert [] == server.chunks(JOB)
+
+
+async def test_a_job_that_was_lost_twice_is_worked_on_alone(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline, objects: ObjectStore
+) -> None:
+    server.num_lost = 2
+    await server.create(JOB, ["good", "?", "better"], chunk_size=2)
+
+    chunks = await server.wait_for_chunks(JOB, 2)
+
+    assert [] == toy.batches
+    vectors = b"".join([await objects.get(chunk.vectors_key) for chunk in chunks])
+    assert [[4.0, ord("g"), 1], [0, 0, 0], [6.0, ord("b"), 1]] == rows(vectors, DIMENSION).tolist()
+    assert [1] == [failure.index for chunk in chunks for failure in chunk.failures]
+    await settled(bus)
+
+
+async def test_a_job_that_its_own_process_dies_of_fails_and_is_kept_and_its_neighbours_go_on(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer
+) -> None:
+    server.num_lost = 2
+    await server.create(JOB, ["good", "good", f"a {DEADLY} text"], chunk_size=2)
+
+    failure = await server.wait_for_failure()
+    await settled(bus)
+
+    reason = f"Input 2 has ended the process that embedded it, alone: it ended with code {EXIT_CODE}."
+    assert (JOB, 1, "INTERNAL", reason) == (failure.job_id, failure.attempt, failure.code, failure.message)
+    [letter] = await bus.dead_letters.read()
+    assert ("INTERNAL", reason, 1, 1) == (letter.code, letter.reason, letter.attempt, letter.num_delivered)
+    assert subjects.embed_job("default", JOB) == letter.subject
+    server.num_lost = 0
+    await server.create("job-2", TEXTS, chunk_size=4)
+    assert 3 == len(await server.wait_for_chunks("job-2", 3))
+
+
+async def test_a_job_that_has_ended_too_many_workers_is_not_begun_again(
+    bus: MemoryBus, worker: RunningWorker, server: JobServer, toy: ToyPipeline
+) -> None:
+    server.num_lost = 6
+    await server.create(JOB, TEXTS, chunk_size=4)
+
+    failure = await server.wait_for_failure()
+    await settled(bus)
+
+    assert ("INTERNAL", "The job has ended 6 worker processes.") == (failure.code, failure.message)
+    assert ([], 1) == (toy.batches, len(await bus.dead_letters.read()))
+
+
+async def test_a_command_of_another_kind_becomes_a_dead_letter(bus: MemoryBus, worker: RunningWorker) -> None:
+    await bus.publish(subjects.embed_job("default", JOB), CancelJob(job_id=JOB))
+    await settled(bus)
+
+    [letter] = await bus.dead_letters.read()
+    assert ("INVALID_INPUT", "CancelJob is no command of the bulk lane.") == (letter.code, letter.reason)
+
+
+async def test_each_try_that_fails_for_now_is_followed_by_a_longer_pause() -> None:
+    longest = [backoff_s(number, chance=lambda: 1.0) for number in range(1, 8)]
+
+    assert [1, 2, 4, 8, 16, 30, 30] == longest
+    assert [0.5, 1, 2] == [backoff_s(number, chance=lambda: 0.0) for number in range(1, 4)]
+    assert 1 < len({backoff_s(3) for _ in range(20)})
+    assert 15 <= backoff_s(100_000) <= 30
 
 
 async def test_inputs_that_are_gone_end_the_attempt_for_good(

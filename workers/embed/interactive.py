@@ -9,31 +9,35 @@ import time
 from datetime import UTC, datetime
 
 from bus.consumer import holding, processing
+from bus.dead_letters import Death
 from bus.errors import ObjectStoreError
 from bus.messages import EmbeddingRefused, EmbedNow
-from bus.objects import ObjectStore
-from bus.port import Bus, Delivery
+from bus.port import Delivery
 from workers.embed.answers import answers
-from workers.embed.engine import Engine
 from workers.embed.items import EmbedRequest, Expired, Lane, PipelineNotHosted
+from workers.embed.job_attempt import Tools
+from workers.embed.retries import backoff_s
+from workers.embed.sacrifice.engine import Died, NotStarted
 from workers.embed.sources import to_sources
 
 logger = logging.getLogger(__name__)
 
 #: How often a worker says that it is still at it; well within the ack wait of 12 s.
 _HOLD_EVERY_S = 4.0
-#: A command that was delivered this often and never answered probably kills its worker.
+#: A command that was delivered this often and never answered may be what killed its worker, or only have
+#: been near it: it is answered by a process of its own.
+_SUSPECT_DELIVERIES = 3
 _MAX_DELIVERIES = 5
-_RETRY_S = 1.0
 
 
 class InteractiveHandler:
     """Answers `EmbedNow` commands."""
 
-    def __init__(self, bus: Bus, engine: Engine, objects: ObjectStore) -> None:
-        self._bus = bus
-        self._engine = engine
-        self._objects = objects
+    def __init__(self, tools: Tools) -> None:
+        self._bus = tools.bus
+        self._engine = tools.engine
+        self._alone = tools.alone
+        self._objects = tools.objects
 
     async def handle(self, delivery: Delivery) -> None:
         """Answer one command and settle it.
@@ -43,15 +47,16 @@ class InteractiveHandler:
         """
         command = delivery.message
         if not isinstance(command, EmbedNow):
-            await delivery.term(f"{type(command).__name__} is no command of the interactive lane")
+            reason = f"{type(command).__name__} is no command of the interactive lane."
+            await delivery.dead_letter(Death(code="INVALID_INPUT", reason=reason))
             return
         try:
             with processing(delivery):
                 async with holding(delivery, _HOLD_EVERY_S):
                     await self._answer(command, delivery.num_delivered)
-        except ObjectStoreError as error:
-            logger.warning("the inputs of request %s could not be read: %s", command.request_id, error)
-            await delivery.nak(delay_s=_RETRY_S)
+        except (ObjectStoreError, NotStarted) as error:
+            logger.warning("request %s is handed back: %s", command.request_id, error)
+            await delivery.nak(delay_s=backoff_s(delivery.num_delivered))
             return
         await delivery.ack()
 
@@ -69,8 +74,14 @@ class InteractiveHandler:
             deadline=time.monotonic() + left_s,
         )
         try:
-            embedded = await self._engine.embed(request)
+            is_suspect = num_delivered >= _SUSPECT_DELIVERIES
+            embedded = await (self._alone if is_suspect else self._engine).embed(request)
         except Expired:
+            return
+        except Died as died:
+            logger.error("request %s is given up: %s", command.request_id, died)  # noqa: TRY400 - all is said
+            message = f"Input {command.first_index + died.index} can't be embedded: the process {died.how}."
+            await self._refuse(command, "INTERNAL", message)
             return
         except PipelineNotHosted:
             await self._refuse(command, "PIPELINE_UNAVAILABLE", f"No worker hosts {command.pipeline} now.")

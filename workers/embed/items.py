@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -92,6 +92,13 @@ class Embedded(msgspec.Struct, kw_only=True):
     truncated: list[bool]
     compute_s: list[float]
     refusals: dict[int, Refusal]
+
+
+class Embedder(Protocol):
+    """Turns requests into vectors: the worker's own device, or a process that may die of it."""
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Embed all inputs of a request."""
 
 
 class Expired(Exception):

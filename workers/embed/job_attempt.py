@@ -17,12 +17,14 @@ from bus.port import Bus
 from bus.requests import heartbeat
 from workers.embed.answers import item_errors, row_bytes
 from workers.embed.engine import Engine
-from workers.embed.items import EmbedRequest, Lane
+from workers.embed.items import Embedder, EmbedRequest, Lane
+from workers.embed.sacrifice.engine import Died
 from workers.embed.sources import to_sources
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT_EVERY_S = 3.0
+#: How late a cancellation may be seen whose broadcast is lost. A heartbeat costs a server one read.
+_HEARTBEAT_EVERY_S = 1.0
 #: While one chunk is stored and reported, the next is prepared and computed.
 _CHUNKS_AT_ONCE = 2
 
@@ -32,6 +34,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
 
     bus: Bus
     engine: Engine
+    #: Where jobs are embedded that processes have died of.
+    alone: Embedder
     objects: ObjectStore
     worker_id: str
     heartbeat_every_s: float = _HEARTBEAT_EVERY_S
@@ -42,23 +46,57 @@ class End(Enum):
 
     #: Every chunk is reported.
     DONE = auto()
-    #: A server said so: the job is cancelled, or somebody else's.
-    STOPPED = auto()
+    #: The job is cancelled.
+    CANCELLED = auto()
+    #: A server said so: the attempt is somebody else's.
+    SUPERSEDED = auto()
     #: The worker stops; chunks are left for another.
     DRAINED = auto()
 
 
 class Hopeless(Exception):
-    """Another attempt would fail as well."""
+    """Another attempt would fail as well.
+
+    Attributes:
+        code: an ErrorCode of the public contract.
+    """
+
+    def __init__(self, message: str, *, code: str = "INTERNAL") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DiedOf(Exception):
+    """The process that was alone with an input of the job has died.
+
+    Attributes:
+        index: which input of the job.
+        how: what became of the process, for a person.
+    """
+
+    def __init__(self, index: int, how: str) -> None:
+        super().__init__(f"input {index}: the process {how}")
+        self.index = index
+        self.how = how
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """What may end an attempt from outside."""
+
+    #: The worker stops.
+    draining: asyncio.Event
+    #: The job is to be stopped.
+    cancelled: asyncio.Event
 
 
 class JobAttempt:
-    """The work on a claimed job."""
+    """The work on a claimed job, by ``embedder``."""
 
-    def __init__(self, tools: Tools, claim: JobClaimed, draining: asyncio.Event) -> None:
+    def __init__(self, tools: Tools, claim: JobClaimed, signals: Signals, embedder: Embedder) -> None:
         self._tools = tools
         self._claim = claim
-        self._draining = draining
+        self._signals = signals
+        self._embedder = embedder
 
     async def run(self) -> End:
         """Embed the chunks that no earlier attempt has delivered.
@@ -66,18 +104,26 @@ class JobAttempt:
         Raises:
             Hopeless: the job's inputs are not there or can't be read.
             PipelineNotHosted: this worker has no such pipeline.
+            DiedOf: an input has ended the process that embedded it.
             BusError: something could not be stored or reported.
         """
-        inputs = await self._read_inputs()
-        working = asyncio.create_task(self._work(inputs))
+        working = asyncio.create_task(self._work())
         listening = asyncio.create_task(self._listen())
+        ordered = asyncio.create_task(self._await_order())
+        # In the order in which they count where several are done.
+        tasks = (working, ordered, listening)
         try:
-            await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else listening.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return next(task for task in tasks if task.done()).result()
         finally:
-            for task in (working, listening):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(working, listening, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _await_order(self) -> End:
+        await self._signals.cancelled.wait()
+        logger.info("job %s is cancelled", self._claim.job_id)
+        return End.CANCELLED
 
     async def _read_inputs(self) -> list[Input]:
         spec = self._claim.spec
@@ -89,14 +135,15 @@ class JobAttempt:
             raise Hopeless(f"The job has {spec.item_count} inputs, and {len(inputs)} were found.")
         return inputs
 
-    async def _work(self, inputs: Sequence[Input]) -> End:
+    async def _work(self) -> End:
+        inputs = await self._read_inputs()
         spec = self._claim.spec
         num_chunks = -(-spec.item_count // spec.chunk_size)
         done = set(self._claim.done_chunks)
         pending: deque[asyncio.Task[None]] = deque()
         try:
             for chunk in (chunk for chunk in range(num_chunks) if chunk not in done):
-                if self._draining.is_set():
+                if self._signals.draining.is_set():
                     await asyncio.gather(*pending)
                     return End.DRAINED
                 pending.append(asyncio.create_task(self._embed_chunk(chunk, inputs)))
@@ -115,9 +162,11 @@ class JobAttempt:
         first_index = chunk * claim.spec.chunk_size
         items = inputs[first_index : first_index + claim.spec.chunk_size]
         sources = to_sources(items, tools.objects)
-        embedded = await tools.engine.embed(
-            EmbedRequest(pipeline=claim.spec.pipeline, sources=sources, lane=Lane.BULK)
-        )
+        request = EmbedRequest(pipeline=claim.spec.pipeline, sources=sources, lane=Lane.BULK)
+        try:
+            embedded = await self._embedder.embed(request)
+        except Died as died:
+            raise DiedOf(first_index + died.index, died.how) from died
         vectors_key = f"results/{claim.job_id}/{claim.attempt}/{chunk}.f32"
         await tools.objects.put(vectors_key, row_bytes(embedded.vectors))
         message = ItemsEmbedded(
@@ -151,4 +200,4 @@ class JobAttempt:
                 continue
             if answer.verdict != "continue":
                 logger.info("job %s is stopped: %s", claim.job_id, answer.verdict)
-                return End.STOPPED
+                return End.CANCELLED if answer.verdict == "cancel" else End.SUPERSEDED

@@ -8,6 +8,7 @@ import msgspec
 
 from bus.topology import embed_bulk, embed_interactive
 from workers.embed.bulk import BulkHandler
+from workers.embed.cancel_orders import CancelOrders
 from workers.embed.interactive import InteractiveHandler
 from workers.embed.job_attempt import Tools
 from workers.embed.pull_loop import PullLoop
@@ -50,8 +51,9 @@ class EmbedWorker:
         self._settings = settings
         self._draining = asyncio.Event()
         bus, pool = tools.bus, settings.pool
-        interactive = InteractiveHandler(bus, tools.engine, tools.objects)
-        bulk = BulkHandler(tools, self._draining)
+        self._orders = CancelOrders(bus)
+        interactive = InteractiveHandler(tools)
+        bulk = BulkHandler(tools, self._draining, self._orders)
         self._loops = (
             PullLoop(
                 "interactive", bus.puller(embed_interactive(pool)), interactive.handle, room=_INTERACTIVE_ROOM
@@ -61,6 +63,7 @@ class EmbedWorker:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Announce and pull until ``stop`` is set, then drain."""
+        await self._orders.start()
         await self._announcer.start()
         lanes = [asyncio.create_task(loop.run(self._draining)) for loop in self._loops]
         stopped = asyncio.create_task(stop.wait())
@@ -83,6 +86,7 @@ class EmbedWorker:
             for task in (stopped, watching, *lanes):
                 task.cancel()
             await asyncio.gather(stopped, watching, *lanes, return_exceptions=True)
+            await self._orders.close()
 
     async def _watch(self) -> None:
         stuck_s = self._settings.stuck_s

@@ -18,11 +18,15 @@ from workers.embed.hosting import Pipeline
 from workers.embed.job_attempt import Tools
 from workers.embed.pipelines.table import PIPELINES, PipelineEntry
 from workers.embed.registry import Announcer, hosted_pipelines
+from workers.embed.sacrifice.engine import SacrificialEngine
 from workers.embed.serving import EmbedWorker, ServeSettings
 from workers.embed.settings import EmbedSettings
 from workers.process import ReadyFile, WorkerFailed, run_worker
 
 logger = logging.getLogger(__name__)
+
+#: What a sacrificial child loads its pipeline with.
+_LOADER = "workers.embed.pipelines.loading:load_alone"
 
 
 async def run(settings: EmbedSettings, stop: asyncio.Event) -> None:
@@ -66,7 +70,9 @@ async def _start(
         await asyncio.gather(loading, return_exceptions=True)
     stack.push_async_callback(engine.close)
     announcer = Announcer(bus, worker_id, hosted_pipelines(entries, settings.worker_pool))
-    tools = Tools(bus=bus, engine=engine, objects=objects, worker_id=worker_id)
+    alone = SacrificialEngine(_LOADER, {"max_pixels": settings.worker_max_pixels})
+    stack.push_async_callback(alone.close)
+    tools = Tools(bus=bus, engine=engine, alone=alone, objects=objects, worker_id=worker_id)
     serve = ServeSettings(pool=settings.worker_pool, drain_s=settings.drain_s)
     return EmbedWorker(tools, announcer, serve)
 

@@ -15,6 +15,7 @@ from server.graphql.types.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
+    JobFinished,
     NotFound,
     PayloadTooLarge,
     PipelineUnavailable,
@@ -64,6 +65,13 @@ class CreateEmbeddingJobInput:
     )
 
 
+@strawberry.input(description="Which job to stop.")
+class CancelJobInput:
+    """Arguments of mutations that stop a job."""
+
+    job_id: strawberry.ID = strawberry.field(description="The job.")
+
+
 @strawberry.type(description="The vectors.")
 class EmbedPayload:
     """Answer of embed."""
@@ -97,6 +105,7 @@ EmbeddingJobResult = Annotated[
     | NotFound
     | Forbidden
     | Conflict
+    | JobFinished
     | PayloadTooLarge
     | UnsupportedMedia
     | PipelineUnavailable
@@ -151,6 +160,21 @@ class EmbeddingMutations:
                 idempotency_key=request.idempotency_key,
             ),
         )
+        return EmbeddingJobPayload(job=EmbeddingJob.of(record))
+
+    @strawberry.mutation(
+        description="Stop a job. One that waits is CANCELLED at once; one that runs is CANCELLING until its "
+        "worker has stopped, within a second or so. What is counted by then stays. An API key needs EMBED."
+    )
+    async def cancel_embedding_job(
+        self,
+        info: Info,
+        request: Annotated[CancelJobInput, strawberry.argument(name="input", description="Which job.")],
+    ) -> EmbeddingJobResult:
+        """Stop a job."""
+        principal = require_principal(info)
+        job_id = ids.decode_as("EmbeddingJob", request.job_id, ("job_id",))
+        record = await info.context.services.job_cancellations.cancel(principal, job_id)
         return EmbeddingJobPayload(job=EmbeddingJob.of(record))
 
 

@@ -68,6 +68,11 @@ class Conflict(Error):
     """CONFLICT."""
 
 
+@strawberry.type(name="JobFinished", description="The job has ended; nothing about it changes any more.")
+class JobFinished(Error):
+    """JOB_FINISHED."""
+
+
 @strawberry.type(name="RateLimited", description="Too many requests.")
 class RateLimited(RetryableError):
     """RATE_LIMITED."""
@@ -119,6 +124,7 @@ def refusal_handlers() -> list[RefusalHandler]:
         (errors.Forbidden, Forbidden),
         (errors.NotFound, NotFound),
         (errors.Conflict, Conflict),
+        (errors.JobFinished, JobFinished),
         (errors.RateLimited, RateLimited),
         (errors.PayloadTooLarge, PayloadTooLarge),
         (errors.UnsupportedMedia, UnsupportedMedia),

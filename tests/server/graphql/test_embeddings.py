@@ -190,6 +190,32 @@ async def test_a_key_without_embed_embeds_nothing(ada: GraphQLClient) -> None:
     assert "FORBIDDEN" == (await key.data(CREATE_JOB, input={"texts": ["a"]}))["createEmbeddingJob"]["code"]
 
 
+CANCEL_JOB = """
+mutation Cancel($id: ID!) {
+  cancelEmbeddingJob(input: {jobId: $id}) {
+    __typename
+    ... on EmbeddingJobPayload { job { id state finishedAt } }
+    ... on Error { code message path }
+  }
+}
+"""
+
+
+async def test_a_job_is_cancelled_by_its_owner_once(ada: GraphQLClient, bob: GraphQLClient) -> None:
+    job = (await ada.data(CREATE_JOB, input={"texts": ["a"]}))["createEmbeddingJob"]["job"]
+
+    async def cancel(client: GraphQLClient, job_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = (await client.data(CANCEL_JOB, id=job_id))["cancelEmbeddingJob"]
+        return result
+
+    stranger, first, second = [await cancel(client, job["id"]) for client in (bob, ada, ada)]
+
+    assert ("NotFound", ["input", "jobId"]) == (stranger["__typename"], stranger["path"])
+    assert (job["id"], "CANCELLED") == (first["job"]["id"], first["job"]["state"])
+    assert ("JobFinished", "JOB_FINISHED") == (second["__typename"], second["code"])
+    assert "NOT_FOUND" == (await cancel(ada, "nonsense"))["code"]
+
+
 async def test_usage_adds_up(ada: GraphQLClient, services: Services) -> None:
     await embed(ada, texts=["a", "b"])
     await services.usage.flush()

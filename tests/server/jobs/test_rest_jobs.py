@@ -78,6 +78,7 @@ def app(replica: Replica, caller: Caller, sockets: SocketRegistry) -> Litestar:
         "embedding_jobs": lambda: replica.jobs,
         "job_history": lambda: replica.history,
         "sockets": lambda: sockets,
+        "job_cancellations": lambda: replica.cancellations,
     }
     return Litestar(
         [JobsController],
@@ -350,3 +351,22 @@ async def test_a_key_for_training_alone_sees_no_job(
 
     assert 403 == (await rest.get("/v1/jobs" + path.format(ended.id))).status_code
     assert 403 == (await rest.post("/v1/jobs", json={"texts": ["one"]})).status_code
+
+
+async def test_a_job_is_cancelled_over_rest_and_only_once(
+    rest: httpx.AsyncClient, replica: Replica, owner: Principal, ended: EmbeddingJobRecord
+) -> None:
+    job = await replica.create(owner, 3)
+
+    first = await rest.post(f"/v1/jobs/{job.id}/cancel")
+    second = await rest.post(f"/v1/jobs/{job.id}/cancel")
+
+    assert (200, "CANCELLED") == (first.status_code, first.json()["state"])
+    assert (409, "JOB_FINISHED", ["job_id"]) == (
+        second.status_code,
+        second.json()["error"]["code"],
+        second.json()["error"]["path"],
+    )
+    assert 409 == (await rest.post(f"/v1/jobs/{ended.id}/cancel")).status_code
+    assert 404 == (await rest.post(f"/v1/jobs/{new_id()}/cancel")).status_code
+    assert "SUCCEEDED" == (await rest.get(f"/v1/jobs/{ended.id}")).json()["state"]

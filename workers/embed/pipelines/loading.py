@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from workers.embed.items import Matrix, Prepared, Refusal
 from workers.embed.operators.image_lite0 import ImageLite0
 from workers.embed.operators.text_minilm import TextMiniLm
 from workers.embed.pipelines.hosted import HostedImage, HostedText
-from workers.embed.pipelines.table import PipelineEntry
+from workers.embed.pipelines.table import PIPELINES, PipelineEntry
 from workers.towhee_door import TowheeDoor
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,12 @@ class Loader:
             self._image = ImageLite0.load(max_pixels=self._max_pixels)
             self._door.register("image-lite0", self._image)
         return self._image
+
+
+def load_alone(name: str, options: Mapping[str, int | str]) -> dict[str, Pipeline]:
+    """Load one pipeline, none if there is none of the name, in a process that may die of what it is given."""
+    entries = [entry for entry in PIPELINES if entry.name == name]
+    return Loader(TowheeDoor.open(), max_pixels=int(options["max_pixels"])).load(entries)
 
 
 def normalize_rows(vectors: Matrix) -> Matrix:
