@@ -215,7 +215,7 @@ async def test_a_store_that_fails_costs_time_and_no_answer(
     obstacle.parent.mkdir()
     obstacle.symlink_to(obstacle)
     await caller.ask([ObjectInput(key="blobs/1", media_type="text/plain", byte_size=5)])
-    await soon(lambda: "could not be read" in caplog.text)
+    await soon(lambda: "is handed back" in caplog.text)
 
     obstacle.unlink()
     await objects.put("blobs/1", b"hello")

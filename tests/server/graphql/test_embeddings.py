@@ -213,7 +213,7 @@ async def test_a_job_is_cancelled_by_its_owner_once(ada: GraphQLClient, bob: Gra
     assert ("NotFound", ["input", "jobId"]) == (stranger["__typename"], stranger["path"])
     assert (job["id"], "CANCELLED") == (first["job"]["id"], first["job"]["state"])
     assert ("JobFinished", "JOB_FINISHED") == (second["__typename"], second["code"])
-    assert "NOT_FOUND" == (await cancel(ada, "nonsense"))["code"]
+    assert "INVALID_INPUT" == (await cancel(ada, "nonsense"))["code"]
 
 
 async def test_usage_adds_up(ada: GraphQLClient, services: Services) -> None:
