@@ -15,10 +15,12 @@ from server.migrations.runner import migrate
 __all__ = ["Database", "DatabaseError", "DatabaseUnavailable", "LazyEngine", "UniqueViolated", "migrate"]
 
 #: A statement that takes longer has lost its caller.
-_COMMAND_TIMEOUT_S = 30.0
+_COMMAND_TIMEOUT_S = 10.0
 #: How long a caller waits for a free connection before hearing that we are busy.
 _ACQUIRE_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
+#: Giving a connection back waits for a cancelled statement to end, which a silent server never says.
+_RELEASE_TIMEOUT_S = 1.0
 #: How the driver puts it: it reads an error that belongs to no statement.
 _SAID_GOODBYE = "another operation (2) is in progress"
 
@@ -94,7 +96,9 @@ class _PooledEngine(LazyEngine):
         try:
             yield connection
         finally:
-            await self.pool.release(connection)
+            # One that can't be given back has been closed: what the block raised matters more.
+            with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self.pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
 
 
 class Database:

@@ -1,5 +1,6 @@
 """From a token to the one who carries it."""
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
@@ -9,10 +10,12 @@ from server.auth.activity import Activity
 from server.auth.principal import CredentialKind, Principal, Scope
 from server.auth.revocations import API_KEY_EXPIRED, API_KEY_REVOKED, SESSION_ENDED
 from server.auth.tokens import TokenKind, digest_of, kind_of
-from server.database import Database
+from server.database import Database, DatabaseUnavailable
 from server.errors import Unauthenticated
 
 _REFUSED = "The credential is unknown, expired or revoked."
+#: Every request waits for this answer first, and has a deadline of its own.
+_ANSWER_S = 5.0
 
 
 class Authenticator:
@@ -28,11 +31,14 @@ class Authenticator:
 
         Raises:
             Unauthenticated: it is malformed (the database is not asked), unknown, expired or revoked.
+            DatabaseUnavailable: the database does not say.
         """
-        if kind_of(token) is TokenKind.SESSION:
-            principal = await self._find_by_session(digest_of(token))
-        else:
-            principal = await self._find_by_api_key(digest_of(token))
+        find = self._find_by_session if kind_of(token) is TokenKind.SESSION else self._find_by_api_key
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                principal = await find(digest_of(token))
+        except TimeoutError as error:
+            raise DatabaseUnavailable from error
         if principal is None:
             raise Unauthenticated(_REFUSED)
         self._activity.note(principal)

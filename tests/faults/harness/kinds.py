@@ -98,7 +98,7 @@ async def _server_cut_off(fault: Disturbance) -> None:
 
 
 async def _database_cut_off(fault: Disturbance) -> None:
-    await _cut_off(fault, fault.rng.choice(fault.stack.servers), "database", 14.0)
+    await _cut_off(fault, fault.rng.choice(fault.stack.servers), "database", 18.0)
 
 
 async def _bus_killed(fault: Disturbance) -> None:
@@ -135,7 +135,7 @@ async def _database_killed(fault: Disturbance) -> None:
 
 
 async def _database_frozen(fault: Disturbance) -> None:
-    await _frozen(fault, fault.stack.members["postgres"], 2.0, 14.0)
+    await _frozen(fault, fault.stack.members["postgres"], 2.0, 18.0)
 
 
 async def _objects_failing(fault: Disturbance) -> None:
