@@ -12,9 +12,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from bus.client import NatsBus
-from tests.support.api import PASSWORD
 from tests.support.embedding import until
-from tests.support.tiny import Addresses, tiny_server, tiny_worker
+from tests.support.tiny import Addresses, sign_in, tiny_server, tiny_worker, wait_until_hosted
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACED = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
@@ -38,15 +37,8 @@ def addresses(database_url: str, nats_url: str, nats_bus: NatsBus, tmp_path: Pat
 @pytest.fixture
 async def client(addresses: Addresses) -> AsyncIterator[httpx.AsyncClient]:
     async with tiny_server(addresses) as client, tiny_worker(addresses):
-        credentials = {"email": "one@example.com", "password": PASSWORD}
-        (await client.post("/v1/users", json=credentials)).raise_for_status()
-        log_in = (await client.post("/v1/sessions", json=credentials)).raise_for_status().json()
-        client.headers["authorization"] = f"Bearer {log_in['token']}"
-
-        async def is_ready() -> bool:
-            return (await client.get("/health/ready")).is_success
-
-        await until(is_ready)
+        await sign_in(client)
+        await wait_until_hosted(client)
         yield client
 
 

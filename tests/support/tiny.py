@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -14,6 +15,7 @@ from bus.messages import HostedPipeline
 from bus.objects import ObjectStore
 from server.app import create_app
 from server.settings import Settings
+from tests.support.api import PASSWORD
 from workers.embed.engine import Engine, EngineSettings
 from workers.embed.hosting import Pipeline
 from workers.embed.items import Matrix, Prepared, Refusal
@@ -60,9 +62,15 @@ def load(_name: str, _options: Mapping[str, int | str]) -> dict[str, Pipeline]:
 
 
 @asynccontextmanager
-async def tiny_server(addresses: Addresses) -> AsyncIterator[httpx.AsyncClient]:
+async def tiny_server(addresses: Addresses, *, max_open_jobs: int = 1000) -> AsyncIterator[httpx.AsyncClient]:
     """Start the server's application and give a client of it."""
-    app = create_app(Settings(**msgspec.structs.asdict(addresses)))
+    app = create_app(
+        Settings(
+            **msgspec.structs.asdict(addresses),
+            max_open_jobs_per_user=max_open_jobs,
+            max_open_jobs_per_pool=max_open_jobs,
+        )
+    )
     async with _lifespan(app):
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url=_BASE_URL, timeout=30) as client:
@@ -91,6 +99,19 @@ async def tiny_worker(addresses: Addresses) -> AsyncIterator[EmbedWorker]:
 
 
 @asynccontextmanager
+async def tiny_announcements(addresses: Addresses) -> AsyncIterator[None]:
+    """Say that the pipeline is hosted, and do no work: what is asked for waits."""
+    bus = await NatsBus.connect(addresses.nats_url, name="tiny-announcer")
+    announcer = Announcer(bus, "tiny-0", [TINY])
+    await announcer.start()
+    try:
+        yield
+    finally:
+        await announcer.leave()
+        await bus.close()
+
+
+@asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     """Run the application's life in a task of its own: a fixture may end in another task than it began in."""
     started, stop = asyncio.Event(), asyncio.Event()
@@ -110,3 +131,17 @@ async def _lifespan(app: Litestar) -> AsyncIterator[None]:
     finally:
         stop.set()
         await living
+
+
+async def wait_until_hosted(client: httpx.AsyncClient) -> None:
+    """Return when the server has heard of the worker."""
+    while (await client.get("/health/ready")).is_error:  # noqa: ASYNC110 - nobody tells a client
+        await asyncio.sleep(0.01)
+
+
+async def sign_in(client: httpx.AsyncClient) -> None:
+    """Make an account and let the client speak for it."""
+    credentials = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    (await client.post("/v1/users", json=credentials)).raise_for_status()
+    log_in = (await client.post("/v1/sessions", json=credentials)).raise_for_status().json()
+    client.headers["authorization"] = f"Bearer {log_in['token']}"

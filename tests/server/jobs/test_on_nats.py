@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
@@ -164,3 +164,35 @@ async def test_subscribers_who_leave_take_their_bus_subscription_with_them(
 
     assert 0 == num_channels()
     assert here.history.is_idle
+
+
+async def test_two_hundred_subscribers_of_one_job_cost_the_bus_one_subscription_per_process(
+    replicas: list[Replica], worker: Worker, owner: Principal
+) -> None:
+    job = await replicas[0].create(owner, 4)
+    subject = subjects.job_nudged(str(job.id))
+
+    def num_channels(replica: Replica) -> int:
+        assert isinstance(replica.bus, NatsBus)
+        return sum(channel.subject == subject for channel in replica.bus._connection._channels)
+
+    async with AsyncExitStack() as stack:
+        subscribers = [
+            await stack.enter_async_context(aclosing(replica.history.subscribe(owner.user_id, job.id)))
+            for replica in replicas
+            for _ in range(200)
+        ]
+        await asyncio.gather(*map(anext, subscribers))
+        assert [1, 1] == [num_channels(replica) for replica in replicas]
+
+        await worker.finish(await worker.claim(job.id))
+        async with asyncio.timeout(20):
+            histories = await asyncio.gather(*map(_rest, subscribers))
+
+    cursors = [[record.cursor for record in history] for history in histories]
+    assert [cursors[0]] * 400 == cursors
+    assert 4 == sum(isinstance(record, ItemEmbeddedRecord) for record in histories[0])
+
+
+async def _rest(subscriber: AsyncIterator[JobEventRecord]) -> list[JobEventRecord]:
+    return [record async for record in subscriber]
