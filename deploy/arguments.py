@@ -75,6 +75,8 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     apply.add_argument("--dry-run", action="store_true", help="only say what would change")
     apply.set_defaults(module="bus_apply")
 
+    _add_jobs(verbs)
+
     schema = verbs.add_parser("schema", help="print the GraphQL schema")
     schema.set_defaults(module="schema")
 
@@ -85,6 +87,21 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     _add_pool_option(doctor)
     doctor.set_defaults(module="doctor")
     return parser
+
+
+def _add_jobs(verbs: "argparse._SubParsersAction[Parser]") -> None:
+    jobs = verbs.add_parser("jobs", help="jobs that were given up")
+    verbs_of_jobs = jobs.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="verb")
+    for verb, description in (
+        ("dead", "list what was given up: id, time, job, code and reason"),
+        ("retry", "publish it again, under a new number"),
+        ("drop", "forget it"),
+    ):
+        command = verbs_of_jobs.add_parser(verb, help=description)
+        if verb != "dead":
+            command.add_argument("id", metavar="ID", help="as `towhee-api jobs dead` shows it")
+        _add_stack_option(command)
+        command.set_defaults(module="jobs")
 
 
 def _add_stack_option(parser: argparse.ArgumentParser) -> None:

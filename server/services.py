@@ -20,6 +20,7 @@ from server.backlog import Backlog
 from server.claims import Claims
 from server.content import ContentDetector
 from server.database import Database
+from server.dead_letters import DeadLetterMover
 from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
 from server.events import JobHistory
@@ -118,6 +119,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
         embeddings,
         relay,
         cancellations,
+        DeadLetterMover(bus, meter=meter),
         Claims(db, bus, meter=meter),
         Projection(db, bus, usage, meter=meter),
     ):

@@ -1,5 +1,6 @@
 """Every command in the README, run in its order, as a newcomer would."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -9,9 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats
 import numpy as np
 import pytest
 
+from bus import subjects
+from bus.client import NatsBus
+from deploy.local.folder import DataFolder
 from tests.support.script import Script
 from tests.support.stack import RunningStack, eventually
 
@@ -37,9 +42,29 @@ def desk(tmp_path: Path, photos: dict[str, Path]) -> Path:
     return tmp_path
 
 
+async def _give_up_two(stack: RunningStack) -> list[int]:
+    """Send the worker two messages that are none, and return the ids of the dead letters."""
+    url = DataFolder(stack.data_dir).read_endpoints()["NATS_URL"]
+    stranger, bus = await nats.connect(url), await NatsBus.connect(url, name="test")
+    try:
+        for _ in range(2):
+            await stranger.jetstream().publish(subjects.embed_job("default", "1"), b"no message")
+        async with asyncio.timeout(30):
+            while len(letters := await bus.dead_letters.read()) < 2:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+        return [letter.id for letter in letters[-2:]]
+    finally:
+        await bus.close()
+        await stranger.close()
+
+
 def test_what_is_typed_in_the_readme_works(stack: RunningStack, towhee_api: Script, desk: Path) -> None:
+    retried, dropped = asyncio.run(_give_up_two(stack))
     # One shell for all blocks: later ones use what earlier ones have set.
     script = "\n".join(_shell_blocks()).replace(README_URL, stack.url)
+    script = script.replace("jobs retry 1", f"jobs retry {retried}").replace(
+        "jobs drop 2", f"jobs drop {dropped}"
+    )
     folders = [str(towhee_api.path.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
 
     done = subprocess.run(
@@ -60,6 +85,9 @@ def test_what_is_typed_in_the_readme_works(stack: RunningStack, towhee_api: Scri
     assert '"embedding"' in done.stdout
     assert '"dimension":1280' in done.stdout.replace(" ", "")
     assert "SUCCEEDED" in done.stdout
+    assert '"state":"CANCELL' in done.stdout or "JOB_FINISHED" in done.stdout
+    assert f"{dropped}  2" in done.stdout
+    assert 2 == done.stdout.count(subjects.embed_job("default", "1") + "\n")
     assert (3, 384) == np.load(desk / "vectors.npy").shape
     _run_python(stack, desk)
 

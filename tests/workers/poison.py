@@ -39,8 +39,7 @@ class PoisonPipeline:
         print("a library that prints")  # noqa: T201 - as some do
         if any(DEADLY in text for text in texts):
             os._exit(EXIT_CODE)
-        if any(SLOW in text for text in texts):
-            time.sleep(0.2)
+        time.sleep(0.05 * sum(SLOW in text for text in texts))
         return np.array([[len(text), ord(text[0]), 1] for text in texts], dtype=np.float32)
 
 
