@@ -24,8 +24,8 @@ from tests.support.waiting import until_true
 
 PIPELINE = "text-embedding-minilm"
 READY_S = 90.0
-JOB_TEXTS = 40
-OPEN_JOBS = 3
+JOB_TEXTS = 150
+OPEN_JOBS = 2
 _HANDED_BACK = re.compile(r"(\d+) deliveries were handed back")
 
 

@@ -1,7 +1,7 @@
 """The bulk lane over a bus: each chunk reported once, under the attempt that claimed it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -271,6 +271,43 @@ async def test_a_stopping_worker_finishes_its_chunks_and_hands_the_job_back(
     assert [0, 1, 2, 3, 4] == [chunk.chunk for chunk in chunks]
     assert {1, 2} == {chunk.attempt for chunk in chunks}
     await settled(bus)
+    await successor.stop()
+
+
+@pytest.fixture
+def start_successor(
+    bus: MemoryBus, door: TowheeDoor, start_engine: StartEngine, objects: ObjectStore
+) -> Callable[[], RunningWorker]:
+    """Starts another worker, with a device of its own."""
+
+    def start() -> RunningWorker:
+        return RunningWorker(bus, start_engine({"toy": ToyPipeline(door)}, EngineSettings()), objects)
+
+    return start
+
+
+async def test_a_job_whose_chunk_takes_long_is_with_another_worker_within_a_second(
+    worker: RunningWorker,
+    server: JobServer,
+    toy: ToyPipeline,
+    start_successor: Callable[[], RunningWorker],
+) -> None:
+    toy.gate.clear()
+    await server.create(JOB, TEXTS, chunk_size=2)
+    assert await asyncio.to_thread(toy.entered.acquire, timeout=10)
+    successor = start_successor()
+    told_at = asyncio.get_running_loop().time()
+
+    worker.tell_to_stop()
+
+    [first, *_] = await server.wait_for_chunks(JOB, 1)
+    # Within a second, where nothing else keeps the machine busy.
+    assert asyncio.get_running_loop().time() - told_at < 2.0
+    chunks = await server.wait_for_chunks(JOB, 5)
+    assert ([2] * 5, [0, 1, 2, 3, 4]) == ([c.attempt for c in chunks], [c.chunk for c in chunks])
+    assert first in chunks
+    toy.gate.set()
+    await worker.task
     await successor.stop()
 
 

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT_EVERY_S = 1.0
 #: While one chunk is stored and reported, the next is prepared and computed.
 _CHUNKS_AT_ONCE = 2
+#: What the chunks in hand may still take once the worker stops. Another worker has the job within a second,
+#: and computes again what was not reported by then.
+_HANDOVER_S = 0.3
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectStore
     worker_id: str
     heartbeat_every_s: float = _HEARTBEAT_EVERY_S
+    handover_s: float = _HANDOVER_S
 
 
 class End(Enum):
@@ -110,8 +114,9 @@ class JobAttempt:
         working = asyncio.create_task(self._work())
         listening = asyncio.create_task(self._listen())
         ordered = asyncio.create_task(self._await_order())
+        leaving = asyncio.create_task(self._hand_over())
         # In the order in which they count where several are done.
-        tasks = (working, ordered, listening)
+        tasks = (working, ordered, listening, leaving)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return next(task for task in tasks if task.done()).result()
@@ -124,6 +129,11 @@ class JobAttempt:
         await self._signals.cancelled.wait()
         logger.info("job %s is cancelled", self._claim.job_id)
         return End.CANCELLED
+
+    async def _hand_over(self) -> End:
+        await self._signals.draining.wait()
+        await asyncio.sleep(self._tools.handover_s)
+        return End.DRAINED
 
     async def _read_inputs(self) -> list[Input]:
         spec = self._claim.spec
