@@ -15,6 +15,7 @@ from uuid import UUID
 from opentelemetry.metrics import Meter
 
 from bus.consumer import processing_batch
+from bus.dead_letters import Death
 from bus.errors import BusError
 from bus.messages import ItemsEmbedded, JobAttemptFailed, JobAttemptLetGo
 from bus.port import Bus, Delivery
@@ -76,7 +77,8 @@ class Projection:
             if isinstance(message, ItemsEmbedded | JobAttemptFailed | JobAttemptLetGo):
                 by_job[message.job_id].append(_Report(delivery, message))
             else:
-                await delivery.term(f"{type(message).__name__} is no report about a job")
+                reason = f"{type(message).__name__} is no report about a job."
+                await delivery.dead_letter(Death(code="INVALID_INPUT", reason=reason))
         await asyncio.gather(*(self._settle_in_trace(job_id, reports) for job_id, reports in by_job.items()))
 
     async def _settle_in_trace(self, job_id: str, reports: list[_Report]) -> None:

@@ -13,8 +13,9 @@ from bus.client import NatsBus
 from bus.memory import MemoryBus
 from bus.messages import EmbedJob, ObjectInput
 from bus.objects import ObjectStore
-from bus.topology import INTERACTIVE, Topology, apply
-from tests.workers.rig import Caller, RunningWorker, rows, soon
+from bus.topology import INTERACTIVE, Topology, apply, embed_interactive
+from tests.workers.poison import DEADLY, EXIT_CODE
+from tests.workers.rig import POOL, Caller, RunningWorker, rows, soon
 from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
 from workers.embed.answers import MAX_VECTOR_BYTES
 from workers.embed.engine import EngineSettings
@@ -200,6 +201,28 @@ async def test_a_worker_whose_device_hangs_gives_up(
     assert ["the device has been silent for 0.05 s; the worker gives up"] == worker.given_up
     toy.gate.set()
     await worker.stop()
+
+
+async def test_what_was_delivered_three_times_is_answered_by_a_process_of_its_own(
+    bus: MemoryBus, start_engine: StartEngine, toy: ToyPipeline, caller: Caller, objects: ObjectStore
+) -> None:
+    """One of them ends processes; the other was only near it."""
+    for number, text in enumerate(("good", f"a {DEADLY} text")):
+        await caller.ask([text], request_id=f"request-{number}", first_index=number)
+    puller = bus.puller(embed_interactive(POOL))
+    for _ in range(2):
+        for delivery in await puller.fetch(limit=2, wait_s=1):
+            await delivery.nak()
+
+    worker = RunningWorker(bus, start_engine({"toy": toy}, EngineSettings()), objects)
+    (answer,) = await caller.answers(1)
+    refusal = await caller.refusal()
+    await worker.stop()
+
+    assert ("request-0", 4.0) == (answer.request_id, rows(answer.vectors, DIMENSION)[0, 0])
+    message = f"Input 1 can't be embedded: the process ended with code {EXIT_CODE}."
+    assert ("request-1", "INTERNAL", message) == (refusal.request_id, refusal.code, refusal.message)
+    assert ([], 0) == (toy.batches, bus.count(INTERACTIVE))
 
 
 async def test_a_store_that_fails_costs_time_and_no_answer(

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from bus.client import NatsBus
+from bus.memory import MemoryBus
 from bus.objects import ObjectStore
 from bus.topology import JOBS, Limits, Topology, apply
 from server.auth.principal import Principal
 from server.database import Database
 from server.errors import ErrorCode
+from server.job_cancellations import JobCancellations
 from server.job_inputs import CreateJobRequest
 from server.records import EmbeddingJobRecord, ItemEmbeddedRecord, JobState, JobStateChangedRecord
 from tests.support.jobs import Replica, make_user
@@ -178,6 +180,26 @@ async def test_a_running_worker_hears_of_a_cancellation_within_a_second(
     # The worker is free for the next.
     following = await _create(replica, owner, ["short"])
     await _until_state(replica, following, JobState.SUCCEEDED)
+
+
+async def test_a_cancellation_whose_broadcast_is_lost_is_heard_with_the_next_heartbeat(
+    replica: Replica, owner: Principal, start_worker: StartWorker
+) -> None:
+    start_worker()
+    nowhere = MemoryBus()
+    deaf = JobCancellations(replica.db, nowhere, meter=replica.counted.meter)
+    job = await _create(replica, owner, LONG)
+    await _until_state(replica, job, JobState.RUNNING)
+
+    asked = time.monotonic()
+    await deaf.cancel(owner, job.id)
+    await _until_state(replica, job, JobState.CANCELLED)
+
+    # A heartbeat a second, and a moment on a busy machine; silence would take five.
+    assert time.monotonic() - asked < 2.5
+    reasons = [one.reason for one in await replica.history_of(job) if isinstance(one, JobStateChangedRecord)]
+    assert "The worker has stopped." == reasons[-1]
+    await nowhere.close()
 
 
 async def test_a_cancelled_job_whose_worker_is_gone_is_cancelled_in_a_few_seconds(

@@ -243,6 +243,9 @@ async def test_what_is_no_report_is_thrown_away_and_stops_nothing(
 
     assert JobState.SUCCEEDED == await _state(replica, job)
     assert [] == await bus.puller(PROJECTION).fetch(limit=10, wait_s=0.01)
+    assert ["ClaimJob is no report about a job."] == [
+        letter.reason for letter in await bus.dead_letters.read()
+    ]
 
 
 async def test_one_job_in_trouble_does_not_hold_up_another(
