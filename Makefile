@@ -26,7 +26,7 @@ up: $(RUN_STAMP) ## Install what is missing, start everything, stop on Ctrl-C. O
 	@# Tied to this make: were it killed with SIGKILL, everything would be asked to stop (15 is SIGTERM).
 	@exec $(BIN)/python -I -S deploy/local/launch.py $$PPID 15 '' $(BIN)/towhee-api up $(ARGS)
 
-test: $(DEV_STAMP) check ## Install what is missing, run all checks and all tests
+test: $(DEV_STAMP) check training-data ## Install what is missing, run all checks and all tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || .ci/debian chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bench" $(ARGS)
 
@@ -48,6 +48,14 @@ faults: $(DEV_STAMP) ## Kill, freeze and cut parts off under load: make faults R
 
 faults-table: $(DEV_STAMP) ## Add the rounds of this commit up, into CONTRIBUTING.md
 	$(BIN)/python -m tests.faults.harness table $(ARGS)
+
+training-data: $(RUN_STAMP) ## Fetch the training sets that are missing, by pinned hash
+	@{ command -v npm && apt-cache show dataset-fashion-mnist; } >/dev/null 2>&1 || \
+	    .ci/debian $$(command -v npm >/dev/null || echo npm)
+	@$(BIN)/python -m workers.train.data.fetch
+
+training-report: $(DEV_STAMP) training-data ## Run report rows without a result: make training-report ARGS="--rows mnist --budget-s 600"
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m workers.train.evidence $(ARGS)
 
 schema: $(DEV_STAMP) ## Print schema.graphql from the code
 	$(BIN)/towhee-api schema > schema.graphql.new
@@ -84,4 +92,4 @@ $(DEV_STAMP): $(RUN_STAMP)
 	    echo "$$broken" >&2; exit 1; fi
 	@rm -f $(BIN)/.installed-dev-*; touch $@
 
-.PHONY: help up test check format bench faults faults-table schema constraints clean
+.PHONY: help up test training-data training-report check format bench faults faults-table schema constraints clean

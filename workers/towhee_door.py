@@ -11,6 +11,8 @@ item; a list that is one value reaches the operator as it is, so that a model se
 
 import contextvars
 import importlib
+import importlib.machinery
+import importlib.util
 import logging
 import os
 import stat
@@ -23,12 +25,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 #: Our operators are registered as ``<NAMESPACE>/<name>``; Towhee's own are ``towhee/<name>``.
 NAMESPACE = "hosted"
 #: A folder that nobody can create or plant code in, unlike the default ``~/.towhee``.
 _NO_HOME = Path(os.devnull) / "towhee"
+_TRAINER = "towhee.trainer"
 #: Set while Towhee's code runs that might install or download something.
 _refusing: contextvars.ContextVar[bool] = contextvars.ContextVar("refusing", default=False)
 
@@ -95,6 +100,52 @@ def _audit(event: str, args: tuple[object, ...]) -> None:
             raise NetworkRefused(f"refused a connection behind the Towhee door: {event}")
     elif event == "import" and args[0] in _INSTALLERS and _refusing.get():
         raise RunTimeInstallRefused(f"refused to import {args[0]!r} behind the Towhee door")
+
+
+def load_trainer_base() -> ModuleType:
+    """The module ``towhee.trainer.trainer``, without what it does not need.
+
+    Its package's ``__init__`` asks a ``pip`` on the path to install torch, torchvision and torchmetrics
+    0.7.0; it is skipped. Its metrics module is nothing but a list of torchmetrics' names; an empty one takes
+    its place, since our metrics run on the device. NumPy 2 has no ``Inf``, which its early stopping asks for.
+    """
+    found = sys.modules.get(f"{_TRAINER}.trainer")
+    if found is not None:
+        return found
+    with refusing_installs():
+        return _import_trainer()
+
+
+def _import_trainer() -> ModuleType:
+    towhee = importlib.import_module("towhee")
+    folder = Path(str(towhee.__file__)).parent / "trainer"
+    spec = importlib.machinery.ModuleSpec(_TRAINER, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[_TRAINER] = package
+    vars(towhee)["trainer"] = package  # what an import would have set
+    sys.modules[f"{_TRAINER}.metrics"] = _metrics_module()
+    trainer = importlib.import_module(f"{_TRAINER}.trainer")
+    sys.modules[f"{_TRAINER}.callback"].np = _NumpyWithInf("numpy")  # type: ignore[attr-defined]
+    return trainer
+
+
+class _NumpyWithInf(ModuleType):
+    """NumPy as one Towhee module sees it; NumPy itself is left alone."""
+
+    Inf = np.inf
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever NumPy has there
+        return getattr(np, name)
+
+
+def _metrics_module() -> ModuleType:
+    def get_metric_by_name(metric_name: str, *_: object, **__: object) -> object:
+        raise LookupError(f"Towhee's metric {metric_name!r} needs torchmetrics 0.7.0, which is not used here")
+
+    module = ModuleType(f"{_TRAINER}.metrics")
+    module.get_metric_by_name = get_metric_by_name  # type: ignore[attr-defined]
+    return module
 
 
 class TowheePipeline:

@@ -1,0 +1,136 @@
+"""Running a trainer to its end, and breaking one off and resuming it, for comparison."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from workers.train._towhee import Callback
+from workers.train.base import BaseTrainer
+
+#: Makes the same trainer each time, with its files under the folder that is given.
+MakeTrainer = Callable[[Path], BaseTrainer]
+
+
+class Killed(Exception):
+    """Stands for a process that ends without a word."""
+
+
+class Recorder(Callback):
+    """The loss of every batch by its number; can save at one batch and can end the run at one."""
+
+    def __init__(self, trainer: BaseTrainer, *, save_at: int = 0, kill_at: int = 0) -> None:
+        super().__init__()
+        self.curve: dict[int, float] = {}
+        self._trainer = trainer
+        self._save_at = save_at
+        self._kill_at = kill_at
+
+    def on_train_batch_end(self, batch: Any, logs: dict[str, Any]) -> None:
+        self.curve[self._trainer.micro_step] = logs["step_loss"]
+        if self._trainer.micro_step == self._save_at:
+            self._trainer.save(Path(self._trainer.configs.output_dir) / "saved")
+        if self._trainer.micro_step == self._kill_at:
+            raise Killed
+
+
+class Run(NamedTuple):
+    """How a run went and where it ended."""
+
+    curve: dict[int, float]
+    tensors: dict[str, Tensor]
+    state: str
+
+
+def run(trainer: BaseTrainer, resume: Path | None = None, **recorder: int) -> Run:
+    """Train to the end, or to where the recorder ends it."""
+    recording = Recorder(trainer, **recorder)
+    trainer.add_callback(recording)
+    with suppress(Killed):
+        trainer.train(resume)
+    snapshot = trainer._snapshot()
+    # As text: NaN is equal to NaN there.
+    state = json.dumps({key: value for key, value in snapshot.state.items() if key != "logs"})
+    return Run(recording.curve, {**snapshot.model, **snapshot.training}, state)
+
+
+def difference(one: Run, other: Run) -> float:
+    """The greatest difference of anything in the two runs' ends; infinite when they are not of one shape."""
+    if one.state != other.state or one.tensors.keys() != other.tensors.keys():
+        return float("inf")
+    worst = 0.0
+    for name, tensor in one.tensors.items():
+        theirs = other.tensors[name]
+        if tensor.shape != theirs.shape or tensor.dtype != theirs.dtype:
+            return float("inf")
+        if not torch.equal(tensor, theirs):
+            worst = max(worst, float((tensor.double() - theirs.double()).abs().max()), 1e-300)
+    return worst
+
+
+def check_exact_resume(make: MakeTrainer, folder: Path, save_at: int) -> None:
+    """Save at a batch, stop there, resume in a new trainer: the rest has to be the same, bit for bit."""
+    whole = run(make(folder / "whole"))
+    run(make(folder / "broken"), save_at=save_at, kill_at=save_at)
+    resumed = run(make(folder / "broken"), folder / "broken" / "saved")
+
+    rest = {batch: loss for batch, loss in whole.curve.items() if batch > save_at}
+    assert rest == resumed.curve
+    assert 0.0 == difference(whole, resumed)
+
+
+_CHILD = """
+import importlib, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+module, name, folder, resume = sys.argv[1:5]
+make = getattr(importlib.import_module(module), name)
+trainer = make(Path(folder))
+from tests.support.training import Recorder
+class Telling(Recorder):
+    def on_train_batch_end(self, batch, logs):
+        super().on_train_batch_end(batch, logs)
+        print("told", trainer.micro_step, repr(logs["step_loss"]), flush=True)
+trainer.add_callback(Telling(trainer))
+trainer.train(Path(folder) if resume == "resume" else None)
+"""
+
+
+def train_in_child(
+    make: MakeTrainer, folder: Path, *, resume: bool = False, kill_after: int | None = None
+) -> dict[int, float]:
+    """Train in a process of its own, SIGKILLed after a batch if asked for; the losses it told by batch.
+
+    ``make`` has to be a function of a module, so that the child finds it.
+    """
+    command = [sys.executable, "-W", "ignore", "-c", _CHILD, make.__module__, make.__qualname__, str(folder)]
+    curve: dict[int, float] = {}
+    with subprocess.Popen(
+        [*command, "resume" if resume else "begin"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if not line.startswith("told "):
+                continue
+            _, batch, loss = line.split()
+            curve[int(batch)] = float(loss)
+            if int(batch) == kill_after:
+                child.send_signal(signal.SIGKILL)
+                break
+    if kill_after is None:
+        assert 0 == child.returncode
+    return curve

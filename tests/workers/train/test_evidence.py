@@ -1,0 +1,63 @@
+"""The report keeps one result a row and seed, and tells what is missed, missing or old."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workers.train.evidence import autoencoder
+from workers.train.evidence.report import write_report
+from workers.train.evidence.rows import (
+    Goal,
+    Measured,
+    Row,
+    commit_of,
+    missing_seeds,
+    results_of,
+    run_row,
+    sources_digest,
+)
+
+
+def row(level: float, **more: Any) -> Row:
+    def run(config: Mapping[str, Any], seed: int) -> Measured:
+        return Measured({"accuracy": config["level"] + seed / 10}, 1.5, 7, {"accuracy": {"majority": 0.2}})
+
+    return Row("toy row", "toys", "0" * 64, "plain", {"level": level}, run, ("README.md",), (0, 1), **more)
+
+
+def test_what_has_a_result_is_not_run_again_unless_told_otherwise(tmp_path: Path) -> None:
+    assert [0, 1] == list(missing_seeds(row(0.5), refresh=False, folder=tmp_path))
+    run_row(row(0.5), 0, tmp_path)
+
+    assert [1] == list(missing_seeds(row(0.5), refresh=False, folder=tmp_path))
+    assert [0, 1] == list(missing_seeds(row(0.6), refresh=False, folder=tmp_path))
+    assert commit_of(row(0.5)) == results_of(row(0.5), tmp_path)[0].commit
+
+    kept = next(tmp_path.iterdir())
+    kept.write_text(kept.read_text().replace(sources_digest(row(0.5)), "0" * 64))
+    assert [0, 1] == list(missing_seeds(row(0.5), refresh=True, folder=tmp_path))
+
+
+def test_the_report_shows_met_missed_and_missing(tmp_path: Path) -> None:
+    met = row(0.5, goals={"accuracy": Goal(0.5, at_least=True)}, published={"accuracy": "0.9 (somebody)"})
+    missed = row(0.5, goals={"accuracy": Goal(0.1, at_least=False)})
+    run_row(met, 0, tmp_path)
+    run_row(met, 1, tmp_path)
+
+    assert (1, 3) == write_report(
+        [met, missed, met._replace(config={"level": 9})], tmp_path / "R.md", tmp_path
+    )
+
+    text = (tmp_path / "R.md").read_text()
+    assert "| accuracy | 0.55 ± 0.071 | >= 0.5 | yes | majority 0.2 | 0.9 (somebody) | 2 | 7 | 0, 1 |" in text
+    assert "**missed**" in text
+    assert "| not run | | accuracy >= 0.5 | no |" in text.replace("|  |", "| |")
+    assert "Goals met: 1 of 3." in text
+
+
+def test_rows_are_told_apart_by_name_and_cover_every_kind_on_two_sets() -> None:
+    rows = list(autoencoder.rows())
+
+    assert len(rows) == len({row.name for row in rows})
+    for kind in ("plain", "denoising", "vae", "beta_vae", "vq_vae"):
+        assert 2 <= len({row.data for row in rows if row.config["options"]["kind"] == kind})

@@ -1,0 +1,86 @@
+"""A resumed run is the run that was never broken off."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.support.training import MakeTrainer, check_exact_resume, difference, run, train_in_child
+from tests.workers.train import scenarios
+from workers.train.report import CheckpointSaved, Fact
+
+SCENARIOS = [
+    scenarios.plain,
+    scenarios.everything,
+    scenarios.torch_schedule,
+    scenarios.denoising,
+    scenarios.beta_vae,
+    scenarios.vq_vae,
+]
+
+
+@pytest.mark.parametrize("make", SCENARIOS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
+def test_a_run_saved_at_any_batch_goes_on_bit_for_bit(
+    make: MakeTrainer, share: float, tmp_path: Path
+) -> None:
+    num_batches = max(run(make(tmp_path / "count")).curve)
+
+    check_exact_resume(make, tmp_path, save_at=max(1, round(num_batches * share)))
+
+
+def test_a_run_saved_at_the_end_of_an_epoch_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    check_exact_resume(scenarios.plain, tmp_path, save_at=20)
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
+    assert 0.0 == difference(run(scenarios.plain(tmp_path / "a")), run(scenarios.plain(tmp_path / "b")))
+
+
+def test_a_killed_process_goes_on_from_its_newest_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+    whole = train_in_child(scenarios.everything, tmp_path / "whole")
+    kill_at = random.Random(4).randrange(8, 40)  # noqa: S311  not a secret
+
+    told = train_in_child(scenarios.everything, tmp_path / "killed", kill_after=kill_at)
+    resumed = train_in_child(scenarios.everything, tmp_path / "killed", resume=True)
+
+    assert told == {batch: loss for batch, loss in whole.items() if batch <= max(told)}
+    assert resumed == {batch: loss for batch, loss in whole.items() if batch >= min(resumed)}
+    assert max(whole) == max(resumed)
+
+
+def test_train_called_again_with_more_to_do_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+    whole = run(scenarios.torch_schedule(tmp_path / "whole"))
+    trainer = scenarios.torch_schedule(tmp_path / "twice")
+    trainer.configs.epoch_num = 2
+    first = run(trainer)
+
+    trainer.configs.epoch_num = 4
+    second = run(trainer)
+
+    assert whole.curve == first.curve | second.curve
+    assert 0.0 == difference(whole, second)
+
+
+def test_a_run_resumed_under_other_conditions_says_so(tmp_path: Path) -> None:
+    run(scenarios.plain(tmp_path), save_at=5, kill_at=5)
+    state = tmp_path / "saved" / "checkpoint.json"
+    state.write_text(state.read_text().replace('"threads": 1', '"threads": 7'))
+    said: list[Fact] = []
+    trainer = scenarios.plain(tmp_path)
+    trainer.report = said.append
+
+    run(trainer, tmp_path / "saved")
+
+    assert ["resumed_elsewhere"] == [fact.code for fact in said if hasattr(fact, "code")]
+
+
+def test_checkpoints_are_pruned_and_reported(tmp_path: Path) -> None:
+    said: list[Fact] = []
+    trainer = scenarios.everything(tmp_path)
+    trainer.report = said.append
+
+    run(trainer)
+
+    assert ["final_epoch", "step_12", "step_14"] == sorted(path.name for path in tmp_path.iterdir())
+    assert [2, 4, 6, 8, 10, 12, 14, 14] == [fact.step for fact in said if isinstance(fact, CheckpointSaved)]

@@ -1,0 +1,114 @@
+"""What an encoder takes, written down well enough that another process can prepare it the same way.
+
+Legend: B batch, C channels, H height, W width, L length, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import Meta
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class ImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="image"):
+    """Pictures: resized to ``side`` squared, one or three channels, pixels in 0..1, then (x - mean) / std."""
+
+    side: Annotated[int, Meta(ge=1, le=1024)]
+    channels: Literal[1, 3] = 1
+    mean: float = 0.0
+    std: Annotated[float, Meta(gt=0)] = 1.0
+    resample: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+
+    def prepare(self, items: Sequence[Image.Image | np.ndarray[Any, Any] | Tensor]) -> Tensor:
+        """(B, C, H, W) float32. Arrays and tensors are uint8, (H, W), (H, W, C) or, as tensors, (C, H, W)."""
+        return torch.stack([self._one(_as_image(item)) for item in items])
+
+    def _one(self, image: Image.Image) -> Tensor:
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        if image.size != (self.side, self.side):
+            image = image.resize((self.side, self.side), _RESAMPLING[self.resample])
+        pixels = torch.from_numpy(np.array(image, np.uint8)).view(self.side, self.side, self.channels)
+        return (pixels.permute(2, 0, 1).float().div_(255) - self.mean) / self.std
+
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+def _as_image(item: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Image:
+    if isinstance(item, Image.Image):
+        return item
+    pixels = _last(item.numpy()) if isinstance(item, Tensor) else np.asarray(item)
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"pictures are uint8, not {pixels.dtype}")
+    is_grey = pixels.shape[2:] == (1,)
+    return Image.fromarray(pixels[..., 0] if is_grey else pixels)
+
+
+def _last(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Channels last, where there are any."""
+    return np.moveaxis(pixels, 0, -1) if pixels.shape[:-2] else pixels
+
+
+class BagInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="bag"):
+    """Texts as counts of the tokenizer's words, (B, V) float32; the first ``skip`` words (specials) are 0."""
+
+    vocabulary_size: Count
+    skip: Annotated[int, Meta(ge=0)] = 1
+    scale: Literal["counts", "binary", "log"] = "counts"
+
+    def prepare(self, items: Sequence[str], tokenizer: Tokenizer) -> Tensor:
+        """One row a text."""
+        counts = torch.zeros(len(items), self.vocabulary_size)
+        for row, encoding in enumerate(tokenizer.encode_batch(list(items))):
+            ids = torch.tensor(encoding.ids, dtype=torch.long)
+            counts[row] = ids.bincount(minlength=self.vocabulary_size)[: self.vocabulary_size]
+        counts[:, : self.skip] = 0
+        if self.scale == "binary":
+            return (counts > 0).float()
+        return counts.log1p() if self.scale == "log" else counts
+
+
+class TokensInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="tokens"):
+    """Texts as token numbers: a dict of ``ids`` (B, L) int64, padded, and ``ids_lengths`` (B,)."""
+
+    max_length: Count
+    padding: Annotated[int, Meta(ge=0)] = 0
+
+    def prepare(self, items: Sequence[str], tokenizer: Tokenizer) -> dict[str, Tensor]:
+        """One row a text; an empty text is one padding token."""
+        rows = [
+            encoding.ids[: self.max_length] or [self.padding]
+            for encoding in tokenizer.encode_batch(list(items))
+        ]
+        lengths = torch.tensor([len(row) for row in rows])
+        ids = torch.full((len(rows), int(lengths.max())), self.padding, dtype=torch.long)
+        for at, row in enumerate(rows):
+            ids[at, : len(row)] = torch.tensor(row)
+        return {"ids": ids, "ids_lengths": lengths}
+
+
+class FeaturesInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="features"):
+    """Rows of ``num_features`` numbers, (B, F) float32."""
+
+    num_features: Count
+
+    def prepare(self, items: Sequence[Sequence[float]]) -> Tensor:
+        """As they are."""
+        rows = torch.as_tensor(np.asarray(items, np.float32))
+        if rows.shape[1:] != (self.num_features,):
+            raise ValueError(f"rows of {self.num_features} numbers are needed, got shape {tuple(rows.shape)}")
+        return rows
+
+
+InputContract = ImageInput | BagInput | TokensInput | FeaturesInput

@@ -1,0 +1,16 @@
+"""The trainer that all others extend."""
+
+from workers.train.base.checkpoint import CheckpointDamaged, CheckpointError, CheckpointMissing
+from workers.train.base.networks import MAIN
+from workers.train.base.tally import Step
+from workers.train.base.trainer import BaseTrainer, TrainingDiverged
+
+__all__ = [
+    "MAIN",
+    "BaseTrainer",
+    "CheckpointDamaged",
+    "CheckpointError",
+    "CheckpointMissing",
+    "Step",
+    "TrainingDiverged",
+]

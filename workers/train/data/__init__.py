@@ -1,0 +1,44 @@
+"""Real data sets with pinned bytes, loaders whose place can be kept, and augmentations."""
+
+from workers.train.data.archives import DataDamaged, DataError, DataMissing
+from workers.train.data.datasets import DatasetLoader, PairedLoader
+from workers.train.data.images import IMAGE_SETS, ImageSet, load_images, unit_range
+from workers.train.data.loaders import InMemoryLoader, Loader, LoadPlan, Ragged, RaggedLoader, ReplayLoader
+from workers.train.data.texts import (
+    TEXT_SETS,
+    Corpus,
+    PairSet,
+    TaggedSet,
+    TextSet,
+    load_brown,
+    load_phonemes,
+    load_shakespeare,
+    load_texts,
+)
+
+__all__ = [
+    "IMAGE_SETS",
+    "TEXT_SETS",
+    "Corpus",
+    "DataDamaged",
+    "DataError",
+    "DataMissing",
+    "DatasetLoader",
+    "ImageSet",
+    "InMemoryLoader",
+    "LoadPlan",
+    "Loader",
+    "PairSet",
+    "PairedLoader",
+    "Ragged",
+    "RaggedLoader",
+    "ReplayLoader",
+    "TaggedSet",
+    "TextSet",
+    "load_brown",
+    "load_images",
+    "load_phonemes",
+    "load_shakespeare",
+    "load_texts",
+    "unit_range",
+]

@@ -1,0 +1,1 @@
+"""What the trainers reach on real data, and the report of it."""

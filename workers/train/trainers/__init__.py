@@ -1,0 +1,6 @@
+"""The trainers, each a subclass of Towhee's Trainer, and Towhee's TrainingConfig, which they all take."""
+
+from workers.train._towhee import TrainingConfig
+from workers.train.trainers.autoencoder import AutoencoderTrainer
+
+__all__ = ["AutoencoderTrainer", "TrainingConfig"]
