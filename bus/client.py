@@ -60,6 +60,7 @@ class NatsBus:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        # One for each lane that the process pulls from, for as long as it lives.
         self._pullers: list[NatsPuller] = []
         self._dead_letters = NatsDeadLetters(connection, self._store, self._advisories)
 

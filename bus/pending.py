@@ -23,6 +23,7 @@ class Pending:
     def __init__(self, inbox: str) -> None:
         self._inbox = inbox
         self._numbers = itertools.count()
+        # Both hold what is under way: each entry goes with its call, which has a deadline.
         self._by_reply: dict[str, _Waiting] = {}
         self._by_subject: dict[str, set[_Waiting]] = {}
 

@@ -163,6 +163,7 @@ class NatsPuller:
         self._inbox = connection.new_inbox()
         self._channel: Channel | None = None
         self._one_fetch = asyncio.Lock()
+        # What open pulls have asked for; no delivery outlives the fetch it arrived in.
         self._ready: deque[NatsDelivery] = deque()
         self._changed = asyncio.Event()
         self._pull: _Pull | None = None

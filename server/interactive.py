@@ -20,6 +20,8 @@ from server.records import PipelineRecord
 _logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_S: Final = 1.0
+#: Commands of one replica that may be unanswered: at 200 kB each, 400 MB at the very most.
+_MAX_PENDING: Final = 2048
 
 
 class Flight:
@@ -78,8 +80,9 @@ class InteractiveLane:
     be remembered, with its answer lost.
     """
 
-    def __init__(self, bus: Bus, *, replica_id: str) -> None:
+    def __init__(self, bus: Bus, *, replica_id: str, max_pending: int = _MAX_PENDING) -> None:
         self._bus = bus
+        self._max_pending = max_pending
         self._inbox = subjects.inbox(replica_id)
         self._pending: dict[str, Flight] = {}
         self._subscription: Subscription | None = None
@@ -105,6 +108,15 @@ class InteractiveLane:
         for sender in senders:
             sender.cancel()
         await asyncio.gather(*senders, return_exceptions=True)
+
+    def require_room(self, num_commands: int) -> None:
+        """Return if so many commands may be launched now.
+
+        Raises:
+            Busy: they may not; nobody is left to wait for what could not be answered in time anyway.
+        """
+        if len(self._pending) + num_commands > self._max_pending:
+            raise Busy("The workers have more to do than they can take.", retry_after_s=_RETRY_AFTER_S)
 
     def launch(
         self,

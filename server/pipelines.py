@@ -43,7 +43,8 @@ class Pipelines:
         self._bus = bus
         self._clock = clock
         self._hosts: dict[str, _Host] = {}
-        #: The newest row of each pipeline this replica knows, as not available.
+        #: The newest row of each pipeline this replica knows, as not available. This and the two below have
+        #: no more entries than the table has rows; only workers and operators add to that.
         self._rows: dict[str, PipelineRecord] = {}
         self._last_seen: dict[str, float] = {}
         #: Pipelines whose last worker said goodbye, rather than falling silent.

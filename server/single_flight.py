@@ -58,7 +58,7 @@ class SingleFlight:
     def __init__(self, lane: InteractiveLane, cache: VectorCache) -> None:
         self._lane = lane
         self._cache = cache
-        #: Keys on their way: the flight and the row in it.
+        #: Keys on their way: the flight and the row in it. As many as the lane's pending commands carry.
         self._in_flight: dict[bytes, tuple[Flight, int]] = {}
 
     async def rows(
@@ -118,12 +118,13 @@ class SingleFlight:
 
     def _board(self, work: _Work) -> list[_Leg]:
         """Join the flights that carry what is missing, and launch others for the rest."""
+        commands = list(_split([key for key in work.missing if key not in self._in_flight], work))
+        # Before anything is joined or launched, so that nothing has to be left again.
+        self._lane.require_room(len(commands))
         joined: dict[int, _Leg] = {}
-        new: list[bytes] = []
         for key in work.missing:
             seat = self._in_flight.get(key)
             if seat is None:
-                new.append(key)
                 continue
             flight, row = seat
             leg = joined.get(id(flight))
@@ -132,7 +133,7 @@ class SingleFlight:
                 flight.waiters += 1
             leg.rows.append(row)
             leg.keys.append(key)
-        launched = [self._launch(work, keys) for keys in _split(new, work)]
+        launched = [self._launch(work, keys) for keys in commands]
         return [*joined.values(), *launched]
 
     def _launch(self, work: _Work, keys: list[bytes]) -> _Leg:

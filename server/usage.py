@@ -19,6 +19,7 @@ class UsageMeter:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        # Bounded by who was active since the last write: without a database nobody is let in.
         self._unwritten: dict[tuple[UUID, datetime], UsageRecord] = {}
         self._flushing = Repeating(self.flush, name="usage", every_s=_FLUSH_EVERY_S)
 

@@ -26,6 +26,7 @@ class Activity:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        # Bounded by the credentials in use since the last write: without a database none is let in.
         self._seen: dict[CredentialKind, dict[UUID, datetime]] = {kind: {} for kind in CredentialKind}
         self._repeating = Repeating(self.flush, name="activity", every_s=_FLUSH_EVERY_S)
 

@@ -104,6 +104,28 @@ async def test_what_the_bus_refuses_is_told_at_once_with_when_to_come_back(
     await worker.close()
 
 
+async def test_a_replica_that_waits_for_enough_takes_no_more_and_forgets_nobody(bus: PickyBus) -> None:
+    replica = Replica(bus, max_pending=2)
+    await replica.lane.start()
+    asking = [asyncio.create_task(replica.rows(text)) for text in ("a", "b")]
+    commands = [await _take_one(bus) for _ in asking]
+
+    # What is on its way already costs no room.
+    sharing = asyncio.create_task(replica.rows("a", "b"))
+    with pytest.raises(Busy) as refusal:
+        await replica.rows("a", "c")
+
+    assert 1.0 == refusal.value.retry_after_s
+    worker = EmbedWorker(bus, [TEXT_PIPELINE])
+    for command in commands:
+        for answer in worker.answers(command):
+            await bus.tell(command.reply_to, answer)
+    assert 2 == len((await sharing).vectors)
+    await asyncio.gather(*asking)
+    assert 0 == replica.lane.num_pending
+    await replica.lane.close()
+
+
 async def test_a_worker_may_refuse_a_command(bus: PickyBus, replica: Replica) -> None:
     asking = asyncio.create_task(replica.rows("a"))
     command = await _take_one(bus)

@@ -171,8 +171,8 @@ class EmbedWorker:
 class Replica:
     """What one server holds of the interactive lane, asked for texts of TEXT_PIPELINE."""
 
-    def __init__(self, bus: Bus, replica_id: str = "r1") -> None:
-        self.lane = InteractiveLane(bus, replica_id=replica_id)
+    def __init__(self, bus: Bus, replica_id: str = "r1", *, max_pending: int = 2048) -> None:
+        self.lane = InteractiveLane(bus, replica_id=replica_id, max_pending=max_pending)
         self.flights = SingleFlight(self.lane, VectorCache(100_000))
 
     async def rows(self, *texts: str, timeout_s: float = 10.0) -> Rows:
