@@ -23,7 +23,7 @@ from bus.messages import (
 )
 from bus.port import Bus, Subscription
 from server.database import Database
-from server.job_payloads import StateChanged, chunk_number
+from server.job_payloads import StateChanged, chunk_number, encode_payload, kind_of
 from server.job_rows import (
     EMBEDDING,
     HEARTBEAT_WRITTEN_EVERY_S,
@@ -41,6 +41,24 @@ Verdict = Literal["continue", "cancel", "superseded"]
 
 _CANCELLED = {JobState.CANCELLING, JobState.CANCELLED}
 _HELD = {JobState.RUNNING, JobState.CANCELLING}
+
+_RUNNING = StateChanged(state=JobState.RUNNING)
+
+# Round trips are most of what a small job costs. A first attempt has no earlier one's chunks to look for
+# and nothing to say of one, so that all of it is one statement; of two at once the second finds no row.
+_CLAIM_NEW = """
+WITH taken AS (
+    UPDATE jobs SET attempt = 1, state = {}, worker_id = {}, heartbeat_at = now(), started_at = now(),
+        last_seq = last_seq + 1
+    WHERE id = {} AND kind = {} AND state = {} AND attempt = 0
+    RETURNING id, last_seq
+), told AS (
+    INSERT INTO job_events (job_id, seq, attempt, kind, payload)
+    SELECT id, last_seq, 1, {}, {}::bytea FROM taken
+)
+SELECT pipeline_name, inputs_key, item_count, chunk_size, last_seq
+FROM taken JOIN embedding_jobs ON job_id = taken.id
+"""
 
 
 class Claims:
@@ -81,12 +99,36 @@ class Claims:
     async def claim(self, claim: ClaimJob) -> JobClaimed | JobClaimRefused:
         """Give the job to the worker that asks, under a new attempt number, whoever had it before."""
         job_id = parse_job_id(claim.job_id)
+        answer, seq = await self._claim_new(job_id, claim) or await self._claim_any(job_id, claim)
+        self._claims.add(1, {"outcome": "claimed" if isinstance(answer, JobClaimed) else answer.reason})
+        if isinstance(answer, JobClaimed) and job_id is not None:
+            _logger.info("job %s: attempt %d by %s", claim.job_id, answer.attempt, claim.worker_id)
+            await nudge(self._bus, job_id, seq)
+        return answer
+
+    async def _claim_new(self, job_id: UUID | None, claim: ClaimJob) -> tuple[JobClaimed, int] | None:
+        """Claim a job that nobody has had, in one round trip; None if it is none."""
+        row = await self._db.fetch_one(
+            _CLAIM_NEW,
+            JobState.RUNNING.value,
+            claim.worker_id,
+            job_id,
+            EMBEDDING,
+            JobState.QUEUED.value,
+            kind_of(_RUNNING),
+            encode_payload(_RUNNING),
+        )
+        if row is None:
+            return None
+        return JobClaimed(job_id=claim.job_id, attempt=1, spec=_spec_of(row)), row["last_seq"]
+
+    async def _claim_any(
+        self, job_id: UUID | None, claim: ClaimJob
+    ) -> tuple[JobClaimed | JobClaimRefused, int]:
         async with self._db.transaction():
             row = await self._take(job_id, claim.worker_id)
             if row is None:
-                reason = await self._reason(job_id)
-                self._claims.add(1, {"outcome": reason})
-                return JobClaimRefused(job_id=claim.job_id, reason=reason)
+                return JobClaimRefused(job_id=claim.job_id, reason=await self._reason(job_id)), 0
             seq = await self._record_running(row)
             answer = JobClaimed(
                 job_id=claim.job_id,
@@ -95,10 +137,7 @@ class Claims:
                 done_chunks=await self._done_chunks(row["id"]),
                 num_lost=max(0, row["num_lost"]),
             )
-        self._claims.add(1, {"outcome": "claimed"})
-        _logger.info("job %s: attempt %d by %s", claim.job_id, answer.attempt, claim.worker_id)
-        await nudge(self._bus, row["id"], seq)
-        return answer
+        return answer, seq
 
     async def heartbeat(self, heartbeat: HeartbeatJob) -> HeartbeatAnswered:
         """Note that the worker is at it, and say whether it should be."""
@@ -146,12 +185,7 @@ class Claims:
             "SELECT pipeline_name, inputs_key, item_count, chunk_size FROM embedding_jobs WHERE job_id = {}",
             job_id,
         )
-        return JobSpec(
-            pipeline=row["pipeline_name"],
-            inputs_key=row["inputs_key"],
-            item_count=row["item_count"],
-            chunk_size=row["chunk_size"],
-        )
+        return _spec_of(row)
 
     async def _done_chunks(self, job_id: UUID) -> list[int]:
         # Under the lock that _take holds: no projection can add a chunk between this and the new attempt.
@@ -177,3 +211,12 @@ class Claims:
                 "UPDATE jobs SET heartbeat_at = now() WHERE id = {} AND attempt = {}", job_id, attempt
             )
         return "continue" if row["state"] == JobState.RUNNING else "cancel"
+
+
+def _spec_of(row: dict[str, Any]) -> JobSpec:
+    return JobSpec(
+        pipeline=row["pipeline_name"],
+        inputs_key=row["inputs_key"],
+        item_count=row["item_count"],
+        chunk_size=row["chunk_size"],
+    )

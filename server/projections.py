@@ -8,9 +8,8 @@ a process that dies between the two gets it again and finds nothing new in it.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 from opentelemetry.metrics import Meter
 
@@ -22,11 +21,11 @@ from bus.port import Bus, Delivery
 from bus.topology import PROJECTION
 from server.database import Database
 from server.errors import ServiceError
-from server.job_payloads import chunk_key
-from server.job_rows import append_events, parse_job_id
+from server.job_rows import parse_job_id
 from server.job_tally import JobTally, Report
 from server.nudges import nudge
-from server.records import JobState, UsageRecord
+from server.projection_rows import find_done, lock_jobs, write_jobs
+from server.records import UsageRecord
 from server.repeating import Repeating
 from server.usage import UsageMeter
 
@@ -34,8 +33,6 @@ _logger = logging.getLogger(__name__)
 
 #: How many reports are taken from the bus at once.
 _WINDOW = 256
-#: How many jobs are written at the same time; each holds one connection of the pool.
-_CONCURRENT_JOBS = 4
 _FETCH_WAIT_S = 5.0
 _RETRY_DELAY_S = 1.0
 
@@ -43,6 +40,10 @@ _RETRY_DELAY_S = 1.0
 class _Report(NamedTuple):
     delivery: Delivery
     message: Report
+
+
+#: What became of each known job of a window, or why it was not written.
+_Writing = asyncio.Task[dict[str, JobTally | Exception]]
 
 
 class Projection:
@@ -54,7 +55,6 @@ class Projection:
         self._usage = usage
         self._puller = bus.puller(PROJECTION)
         self._loop = Repeating(self.step, name="projection", every_s=0.0)
-        self._room = asyncio.Semaphore(_CONCURRENT_JOBS)
         self._reports = meter.create_counter(
             "towhee.job.reports", description="Reports of workers: counted, duplicate, stale, late, unknown."
         )
@@ -75,32 +75,40 @@ class Projection:
         for delivery in await self._puller.fetch(limit=_WINDOW, wait_s=_FETCH_WAIT_S):
             message = delivery.message
             if isinstance(message, ItemsEmbedded | JobAttemptFailed | JobAttemptLetGo):
-                by_job[message.job_id].append(_Report(delivery, message))
+                # A worker may spell an id in another way; one that none can have is unknown.
+                job_id = parse_job_id(message.job_id)
+                by_job[str(job_id or message.job_id)].append(_Report(delivery, message))
             else:
                 reason = f"{type(message).__name__} is no report about a job."
                 await delivery.dead_letter(Death(code="INVALID_INPUT", reason=reason))
-        await asyncio.gather(*(self._settle_in_trace(job_id, reports) for job_id, reports in by_job.items()))
+        if not by_job:
+            return
+        # One transaction for all of them; each job waits for it in a trace of its own.
+        writing = asyncio.create_task(self._write(by_job))
+        try:
+            await asyncio.gather(
+                *(self._settle_in_trace(job_id, reports, writing) for job_id, reports in by_job.items())
+            )
+        finally:
+            writing.cancel()
 
-    async def _settle_in_trace(self, job_id: str, reports: list[_Report]) -> None:
+    async def _settle_in_trace(self, job_id: str, reports: list[_Report], writing: _Writing) -> None:
         with processing_batch([report.delivery for report in reports]):
-            await self._settle(job_id, reports)
+            await self._settle(job_id, reports, writing)
 
-    async def _settle(self, job_id: str, reports: list[_Report]) -> None:
-        async with self._room:
-            try:
-                job = await self._project(job_id, [report.message for report in reports])
-            except Exception as error:
-                # Whatever it is, one job's reports must not keep those of the others from being
-                # written; they come again. A database that is away says enough in one line.
-                _logger.error(  # noqa: TRY400 - the traceback of a bug is added below
-                    "%d reports about job %s are given back: %s",
-                    len(reports),
-                    job_id,
-                    error,
-                    exc_info=not isinstance(error, ServiceError),
-                )
-                await _each(report.delivery.nak(delay_s=_RETRY_DELAY_S) for report in reports)
-                return
+    async def _settle(self, job_id: str, reports: list[_Report], writing: _Writing) -> None:
+        job = (await asyncio.shield(writing)).get(job_id)
+        if isinstance(job, Exception):
+            # A database that is away says enough in one line.
+            _logger.error(
+                "%d reports about job %s are given back: %s",
+                len(reports),
+                job_id,
+                job,
+                exc_info=None if isinstance(job, ServiceError) else job,
+            )
+            await _each(report.delivery.nak(delay_s=_RETRY_DELAY_S) for report in reports)
+            return
         await _each(report.delivery.ack() for report in reports)
         if job is None:
             self._reports.add(len(reports), {"outcome": "unknown"})
@@ -118,71 +126,32 @@ class Projection:
             self._ended.add(1, {"state": job.state.value})
         await nudge(self._bus, job.id, job.last_seq)
 
-    async def _project(self, job_id: str, reports: list[Report]) -> JobTally | None:
+    async def _write(self, by_job: Mapping[str, Sequence[_Report]]) -> dict[str, JobTally | Exception]:
+        """Write the window; what keeps one job from being written must not keep the others."""
+        messages = {job_id: [report.message for report in reports] for job_id, reports in by_job.items()}
+        try:
+            return {**await self._project(messages)}
+        except ServiceError as error:
+            return dict.fromkeys(messages, error)
+        except Exception as error:  # noqa: BLE001 - the edge that must survive
+            # Whatever it is, it is told where the reports are given back, and they come again.
+            if len(messages) == 1:
+                return dict.fromkeys(messages, error)
+        written: dict[str, JobTally | Exception] = {}
+        for job_id in by_job:
+            written |= await self._write({job_id: by_job[job_id]})
+        return written
+
+    async def _project(self, by_job: Mapping[str, Sequence[Report]]) -> dict[str, JobTally]:
+        """Apply reports to their jobs and write it all, or nothing; jobs that are unknown are left out."""
         async with self._db.transaction():
-            job = await self._lock(job_id)
-            if job is not None:
-                done = await self._done_among(job.id, reports)
-                for report in reports:
-                    job.apply(report, done)
-                if job.events:
-                    await self._write(job)
-                if job.let_go:
-                    await self._write_let_go(job)
-        return job
-
-    async def _lock(self, job_id: str) -> JobTally | None:
-        row = await self._db.fetch_one(
-            "SELECT id, user_id, attempt, state, last_seq FROM jobs WHERE id = {} FOR UPDATE",
-            parse_job_id(job_id),
-        )
-        if row is None:
-            return None
-        # A statement of its own: one that waits for a lock reads the tables it does not lock as they
-        # were before it waited.
-        [counts] = await self._db.fetch(
-            "SELECT item_count, chunk_size, dimension, completed_count, failed_count"
-            " FROM embedding_jobs WHERE job_id = {}",
-            row["id"],
-        )
-        return JobTally(**{**row, **counts, "state": JobState(row["state"])})
-
-    async def _done_among(self, job_id: UUID, reports: list[Report]) -> set[str]:
-        keys = [chunk_key(report.chunk) for report in reports if isinstance(report, ItemsEmbedded)]
-        rows = await self._db.fetch(
-            "SELECT item_key FROM job_events WHERE job_id = {} AND item_key = ANY({}::text[])", job_id, keys
-        )
-        return {row["item_key"] for row in rows}
-
-    async def _write(self, job: JobTally) -> None:
-        job.last_seq = await append_events(
-            self._db, job.id, attempt=job.attempt, after_seq=job.last_seq, events=job.events
-        )
-        await self._db.execute(
-            "UPDATE jobs SET state = {}, last_seq = {}, error_code = {}, error_message = {},"
-            " heartbeat_at = now(), finished_at = CASE WHEN {}::boolean THEN now() END WHERE id = {}",
-            job.state.value,
-            job.last_seq,
-            job.error_code,
-            job.error_message,
-            job.state.is_final,
-            job.id,
-        )
-        await self._db.execute(
-            "UPDATE embedding_jobs SET completed_count = {}, failed_count = {} WHERE job_id = {}",
-            job.completed_count,
-            job.failed_count,
-            job.id,
-        )
-
-    async def _write_let_go(self, job: JobTally) -> None:
-        # Each attempt once, however often it is told.
-        await self._db.execute(
-            "UPDATE jobs SET let_go = ARRAY(SELECT unnest(let_go) UNION SELECT unnest({}::integer[]))"
-            " WHERE id = {}",
-            sorted(job.let_go),
-            job.id,
-        )
+            jobs = await lock_jobs(self._db, by_job)
+            done = await find_done(self._db, {job.id: by_job[name] for name, job in jobs.items()})
+            for name, job in jobs.items():
+                for report in by_job[name]:
+                    job.apply(report, done[job.id])
+            await write_jobs(self._db, jobs.values())
+        return jobs
 
 
 async def _each(settlements: Iterable[Awaitable[None]]) -> None:

@@ -128,7 +128,7 @@ async def test_reports_that_a_dead_projection_had_committed_come_again_and_chang
         while len(deliveries) < num_chunks(4):
             deliveries += await dying.fetch(limit=10, wait_s=1)
     reports = [one.message for one in deliveries if isinstance(one.message, ItemsEmbedded)]
-    await replica.projection._project(str(job.id), list(reports))
+    await replica.projection._project({str(job.id): reports})
     for delivery in deliveries:
         await delivery.nak()
     await dying.close()

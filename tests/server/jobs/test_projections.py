@@ -129,7 +129,7 @@ async def test_a_projection_that_dies_between_commit_and_acknowledgement_does_no
     reports = [delivery.message for delivery in first_try]
     assert [ItemsEmbedded] * 2 == [type(report) for report in reports]
     await replica.projection._project(
-        str(job.id), [report for report in reports if isinstance(report, ItemsEmbedded)]
+        {str(job.id): [report for report in reports if isinstance(report, ItemsEmbedded)]}
     )
 
     # Never acknowledged, so the bus gives them to the next one.
