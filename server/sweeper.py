@@ -62,14 +62,17 @@ class Sweeper:
         await self._loop.close()
 
     async def sweep(self) -> None:
-        """Look once."""
-        async with self._db.transaction():
-            lost = await self._db.fetch(_LOST, self._silence_s, _BATCH)
-            for row in lost:
-                await self._put_back(row)
-        if lost:
-            self._republished.add(len(lost))
-            self._wake()
+        """Put back all that is lost now, batch after batch: after the loss of the bus that is every job."""
+        is_more = True
+        while is_more:
+            async with self._db.transaction():
+                lost = await self._db.fetch(_LOST, self._silence_s, _BATCH)
+                for row in lost:
+                    await self._put_back(row)
+            if lost:
+                self._republished.add(len(lost))
+                self._wake()
+            is_more = len(lost) == _BATCH
         [oldest] = await self._db.fetch(
             "SELECT extract(epoch FROM coalesce(now() - min(created_at), interval '0'))::float8 AS age_s"
             " FROM outbox WHERE sent_at IS NULL"

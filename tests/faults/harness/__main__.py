@@ -18,9 +18,6 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("--results", type=Path, default=_ROOT / "results" / "faults.jsonl")
-    parser.add_argument(
-        "--commit", help="count the rounds of this commit; the checkout's where it is not given"
-    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run rounds and append a line for each")
     run.add_argument("--rounds", type=int, required=True)
@@ -29,12 +26,15 @@ def main() -> int:
     )
     run.add_argument("--kind", choices=list(KINDS), help="one kind of fault only")
     run.add_argument("--data-dir", type=Path, help="where the stacks live and leave their logs")
-    commands.add_parser("table", help="write the table of a commit's rounds into CONTRIBUTING.md")
+    table = commands.add_parser("table", help="write the table of a commit's rounds into CONTRIBUTING.md")
+    table.add_argument(
+        "--commit", action="append", help="add up the rounds of these; by default the checkout's"
+    )
     arguments = parser.parse_args()
-    commit = arguments.commit or results.find_commit(_ROOT)
+    commit = results.find_commit(_ROOT)
     if arguments.command == "table":
-        table = results.as_table(results.read(arguments.results), commit=commit)
-        results.put_into(_ROOT / "CONTRIBUTING.md", table)
+        counted = results.as_table(results.read(arguments.results), commits=arguments.commit or [commit])
+        results.put_into(_ROOT / "CONTRIBUTING.md", counted)
         return 0
     return asyncio.run(_run(arguments, commit))
 
@@ -67,7 +67,7 @@ def _say(line: results.Line) -> None:
     takeover = "" if line.takeover_s is None else f", taken over after {line.takeover_s:.1f} s"
     _print(
         f"{verdict:3} {line.seed:5} {line.kind} ({line.what}): {line.took_s:.0f} s, {line.jobs} jobs, "
-        f"{line.items} items, calls {line.calls}, refusals {line.refusals}, "
+        f"{line.open_jobs} of them open, {line.items} items, calls {line.calls}, refusals {line.refusals}, "
         f"outage {line.outage_s:.1f} s{takeover}"
     )
     for problem in line.problems:

@@ -24,6 +24,8 @@ class Disturbance(msgspec.Struct, kw_only=True):
     ended_s: float = 0.0
     #: What exactly was done, for the results.
     what: str = ""
+    #: Jobs that were accepted and had not ended when it began.
+    num_open: int = 0
     #: When a worker that held a job was killed or told to stop.
     worker_left_s: float | None = None
     excuses: list[Excuse] = msgspec.field(default_factory=list)
@@ -41,6 +43,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     fault: Fault
     bus: Bus = "single"
+    #: Whether workers are held until all jobs are handed in, and the fault sets them free.
+    after_all_jobs: bool = False
     #: Whether clients may see connections break before they have their answer.
     may_cut: bool = True
     shape: Shape = Shape()
@@ -48,8 +52,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 #: So that another worker is free to take it over.
 _ONE_LONG_JOB = Shape(num_users=1, min_jobs=1, max_jobs=1, sizes=(900,))
-#: Fifty jobs between two users.
-_MANY_JOBS = Shape(min_jobs=25, max_jobs=25, sizes=(1, 20, 60), pause_s=0.02)
+#: More than fifty of them are open when the last is handed in.
+_MANY_JOBS = Shape(min_jobs=30, max_jobs=30, sizes=(10, 30), num_watchers=1, pause_s=0.0)
 
 
 async def _server_killed(fault: Disturbance) -> None:
@@ -112,10 +116,12 @@ async def _bus_frozen(fault: Disturbance) -> None:
 
 
 async def _bus_emptied(fault: Disturbance) -> None:
-    """Every stream and every message is gone."""
+    """Every stream and every message is gone. The workers are frozen until then: they would be too fast."""
     [bus] = fault.stack.nodes
     fault.what = bus.name
     await bus.kill()
+    for worker in fault.stack.workers:
+        worker.thaw()
     await asyncio.to_thread(shutil.rmtree, fault.stack.jetstream)
     await fault.stack.restart(bus)
 
@@ -169,7 +175,7 @@ KINDS: Mapping[str, Kind] = {
     "server cut off from the bus": Kind(fault=_server_cut_off),
     "worker cut off from the bus": Kind(fault=_worker_cut_off),
     "server cut off from the database": Kind(fault=_database_cut_off),
-    "bus emptied": Kind(fault=_bus_emptied, shape=_MANY_JOBS),
+    "bus emptied": Kind(fault=_bus_emptied, after_all_jobs=True, shape=_MANY_JOBS),
 }
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
+from tests.faults.harness.checker import FINAL
 from tests.faults.harness.clients import User
 from tests.faults.harness.seen import EventSeen, JobSeen, Seen, Vector
 from tests.support.processes import until
@@ -18,6 +19,8 @@ VOCABULARY = tuple(f"{a} {b}" for a in ("quiet", "amber", "brisk", "hollow") for
 ))  # fmt: skip
 _SIZES = (1, 6, 40, 90, 150)
 _CALLERS = 2
+#: Less than the time after which servers forget a worker that says nothing.
+_HAND_IN_S = 8.0
 #: How long after the fault jobs may take before they count as stuck: the sweeper looks after 36 s of
 #: silence, every 12 s.
 STUCK_S = 90.0
@@ -34,6 +37,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     min_jobs: int = 3
     max_jobs: int = 5
     sizes: Sequence[int] = _SIZES
+    #: Watchers of each job; the second leaves now and then and comes back.
+    num_watchers: int = 2
     #: Seconds between one user's jobs, at most.
     pause_s: float = 0.8
 
@@ -68,6 +73,16 @@ class Load:
     async def until_flowing(self) -> None:
         """Return when a call was answered and an item of a job has come."""
         await until(lambda: self._has_answer() and self._has_item(), within_s=60.0)
+
+    async def until_handed_in(self) -> None:
+        """Return when every job is accepted, or soon without the last ones."""
+        await asyncio.wait(self._working, timeout=_HAND_IN_S)
+
+    @property
+    def num_open(self) -> int:
+        """Jobs that are accepted and have not ended, as far as their watchers have seen."""
+        watched = [job.watched[0] for job in self.seen.jobs if job.watched]
+        return sum(all(event.state not in FINAL for event in events) for events in watched)
 
     def _has_answer(self) -> bool:
         return any(call.outcome == "answered" for call in self.seen.calls)
@@ -123,7 +138,7 @@ class Load:
             )
             self.seen.jobs.append(job)
             await user.hand_in(job, rng)
-            for leaves in (0, rng.randrange(3)):
+            for leaves in (0, rng.randrange(3))[: self._shape.num_watchers]:
                 events: list[EventSeen] = []
                 job.watched.append(events)
                 watch = user.watch(job, events, Random(rng.random()), leaves=leaves)

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -41,6 +41,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     refusals: dict[str, int] = msgspec.field(default_factory=dict)
     #: How often a watcher had to open another socket.
     resumed: int = 0
+    #: Jobs that were accepted and had not ended when the fault began.
+    open_jobs: int = 0
     #: The most attempts a job took.
     attempts: int = 0
 
@@ -64,15 +66,15 @@ def find_commit(root: Path) -> str:
     return subprocess.run(say, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def as_table(lines: Iterable[Line], *, commit: str) -> str:
-    """Write the rounds of a commit as Markdown."""
+def as_table(lines: Iterable[Line], *, commits: Sequence[str]) -> str:
+    """Write the rounds of these commits as Markdown."""
     by_kind: defaultdict[str, list[Line]] = defaultdict(list)
     for line in lines:
-        if line.commit == commit:
+        if line.commit in commits:
             by_kind[line.kind].append(line)
     rounds = [line for kind in by_kind.values() for line in kind]
     counted = (
-        f"{len(rounds)} rounds at commit {commit}: {sum(line.jobs for line in rounds)} jobs, "
+        f"{len(rounds)} rounds at {', '.join(commits)}: {sum(line.jobs for line in rounds)} jobs, "
         f"{sum(line.items for line in rounds)} items, {sum(line.events for line in rounds)} events, "
         f"{sum(sum(line.calls.values()) for line in rounds)} interactive calls."
     )

@@ -68,7 +68,13 @@ class Arena:
     async def _play(self, load: Load, fault: Disturbance, kind: Kind) -> list[Problem]:
         load.start()
         await load.until_flowing()
-        await asyncio.sleep(fault.rng.uniform(0.0, _DELAY_S))
+        if kind.after_all_jobs:
+            for worker in self.stack.workers:
+                worker.freeze()
+            await load.until_handed_in()
+        else:
+            await asyncio.sleep(fault.rng.uniform(0.0, _DELAY_S))
+        fault.num_open = load.num_open
         fault.began_s = time.monotonic()
         await kind.fault(fault)
         fault.ended_s = time.monotonic()
@@ -143,5 +149,6 @@ def _with_counts(line: Line, seen: Seen, fault: Disturbance) -> Line:
         calls=dict(Counter(call.outcome for call in seen.calls)),
         refusals=dict(Counter(codes)),
         resumed=seen.num_resumed,
+        open_jobs=fault.num_open,
         attempts=max((e.attempt for job in seen.jobs for e in job.history or ()), default=0),
     )

@@ -10,6 +10,7 @@ from bus.memory import MemoryBus
 from bus.messages import EmbedJob
 from bus.objects import ObjectStore
 from bus.topology import JOBS, Limits, Topology, embed_bulk
+from server import sweeper
 from server.auth.principal import Principal
 from server.database import Database
 from server.sweeper import Sweeper
@@ -281,3 +282,15 @@ async def _until_sent(db: Database) -> None:
             if await _num_unsent(db) == 0:
                 return
             await asyncio.sleep(0.005)
+
+
+async def test_one_sweep_puts_every_lost_job_back_however_many_they_are(
+    replica: Replica, owner: Principal, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the bus is the loss of every job on it: they must not come back by the batch."""
+    monkeypatch.setattr(sweeper, "_BATCH", 2)
+    jobs = [await replica.create(owner, 1) for _ in range(5)]
+    await replica.outbox.relay()
+    await _pulled(bus)
+
+    assert {(str(job.id), 2) for job in jobs} == set(await Silence(replica).passes(37.0))
