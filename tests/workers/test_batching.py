@@ -173,3 +173,31 @@ def test_a_full_batch_is_told_from_a_small_one(count: int, expected: bool) -> No
     for _ in range(count):
         arrivals.add(10)
     assert expected == waiting.has_full_batch
+
+
+#: Each step: units that come for either lane before the next batch is cut.
+arrivals_by_step = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=80)
+
+
+@given(arrivals_by_step, st.integers(2, 8))
+def test_whatever_comes_interactive_goes_first_and_bulk_keeps_its_floor(
+    steps: list[tuple[int, int]], bulk_every: int
+) -> None:
+    waiting = Window(BatchLimits(tokens=10, bulk_every=bulk_every))
+    arrivals = Arrivals(waiting)
+    num_waiting = dict.fromkeys(Lane, 0)
+    num_passed_over = dict.fromkeys(Lane, 0)
+    for num_interactive, num_bulk in steps:
+        for lane, number in ((Lane.INTERACTIVE, num_interactive), (Lane.BULK, num_bulk)):
+            num_waiting[lane] += number
+            for _ in range(number):
+                arrivals.add(10, lane=lane)
+        batch, _ = waiting.next_batch(0.0)
+        assert (batch is None) == (sum(num_waiting.values()) == 0)
+        for lane in Lane:
+            is_passed_over = batch is not None and batch.lane != lane and num_waiting[lane] > 0
+            num_passed_over[lane] = num_passed_over[lane] + 1 if is_passed_over else 0
+        if batch is not None:
+            num_waiting[batch.lane] -= len(batch.units)
+        assert num_passed_over[Lane.BULK] < bulk_every
+        assert num_passed_over[Lane.INTERACTIVE] <= 1
