@@ -208,6 +208,22 @@ async def test_a_slow_consumer_has_one_chunk_read_for_it_at_a_time(
             assert -(-num_items // CHUNK_SIZE) == num_read
 
 
+async def test_a_subscriber_that_stalls_holds_up_nobody_and_misses_nothing(
+    replica: Replica, worker: Worker, owner: Principal
+) -> None:
+    job = await replica.create(owner, ITEM_COUNT)
+    stalled = replica.history.subscribe(owner.user_id, job.id)
+    first = await anext(stalled)
+    eager = asyncio.create_task(replica.history_of(job))
+
+    await _run(replica, worker, job)
+    everything = await eager
+
+    # It finds each state and each item where it left off, superseded ones too.
+    async with aclosing(stalled):
+        assert _cursors(everything) == _cursors([first, *[record async for record in stalled]])
+
+
 async def test_all_subscribers_of_a_job_share_one_bus_subscription_and_the_last_takes_it_away(
     replica: Replica, owner: Principal, bus: MemoryBus
 ) -> None:
