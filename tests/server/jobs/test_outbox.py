@@ -14,7 +14,7 @@ from server import sweeper
 from server.auth.principal import Principal
 from server.database import Database
 from server.sweeper import Sweeper
-from tests.support.jobs import Replica, Worker
+from tests.support.jobs import MAX_OPEN_OF_USER, Replica, Worker
 
 SILENCE_S = 3 * Limits().ack_wait_s
 
@@ -128,7 +128,7 @@ async def test_a_crash_before_the_mark_publishes_again_and_the_bus_swallows_it(
 async def test_many_relays_at_once_publish_each_row_once(
     replica: Replica, owner: Principal, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = [await replica.create(owner, 1) for _ in range(70)]
+    jobs = [await replica.create(owner, 1) for _ in range(MAX_OPEN_OF_USER)]
     published: list[str] = []
     publish = bus.publish
 
