@@ -32,6 +32,7 @@ class Bench:
     put_raw: Callable[[str, bytes], Awaitable[None]]
     #: Let a short time pass.
     elapse: Callable[[float], Awaitable[None]]
+    count: Callable[[str], Awaitable[int]]
 
 
 @pytest.fixture(params=["memory", "nats"])
@@ -44,8 +45,12 @@ async def bench(request: pytest.FixtureRequest, empty_nats_url: str) -> AsyncIte
 
         async def advance(seconds: float) -> None:
             memory.advance(seconds)
+            await asyncio.sleep(0)
 
-        yield Bench(memory, put, advance)
+        async def count_here(stream: str) -> int:
+            return memory.count(stream)
+
+        yield Bench(memory, put, advance, count_here)
         await memory.close()
         return
     await apply(empty_nats_url, TABLE)
@@ -55,7 +60,10 @@ async def bench(request: pytest.FixtureRequest, empty_nats_url: str) -> AsyncIte
     async def publish(subject: str, raw: bytes) -> None:
         await stranger.jetstream().publish(subject, raw)
 
-    yield Bench(connected, publish, asyncio.sleep)
+    async def count(stream: str) -> int:
+        return (await stranger.jsm().stream_info(stream)).state.messages
+
+    yield Bench(connected, publish, asyncio.sleep, count)
     await connected.close()
     await stranger.close()
 
@@ -136,6 +144,7 @@ async def test_what_reaches_its_limit_of_deliveries_is_moved(bench: Bench) -> No
 
     assert ("max-deliveries", SUBJECT, 2) == (letter.code, letter.subject, letter.num_delivered)
     assert (JOB, "1:1") == (codec.decode(letter.raw), letter.headers["Nats-Msg-Id"])
+    assert 0 == await bench.count(topology.JOBS)
 
 
 async def test_a_mover_that_was_away_finds_what_was_told_meanwhile_and_moves_it_once(bench: Bench) -> None:

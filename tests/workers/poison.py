@@ -12,11 +12,15 @@ from workers.embed.items import Matrix, Prepared, Refusal
 
 DEADLY = "deadly"
 SLOW = "slow"
+ENDLESS = "endless"
 EXIT_CODE = 66
 
 
 class PoisonPipeline:
-    """Embeds a text as its length, its first letter and 1, ends its process on `DEADLY`, rests on `SLOW`."""
+    """Embeds a text as its length, its first letter and 1.
+
+    It ends its process on `DEADLY`, rests on `SLOW` and hangs on `ENDLESS`.
+    """
 
     dimension = DIMENSION
 
@@ -39,6 +43,8 @@ class PoisonPipeline:
         print("a library that prints")  # noqa: T201 - as some do
         if any(DEADLY in text for text in texts):
             os._exit(EXIT_CODE)
+        if any(ENDLESS in text for text in texts):
+            time.sleep(60)
         time.sleep(0.05 * sum(SLOW in text for text in texts))
         return np.array([[len(text), ord(text[0]), 1] for text in texts], dtype=np.float32)
 

@@ -116,11 +116,12 @@ def test_the_process_ends_with_its_worker_however_that_ends() -> None:
     program = (
         "import asyncio, sys\n"
         "from tests.workers.test_sacrifice import LOADER, SacrificialEngine, _embed, _pid\n"
+        "from tests.workers.poison import ENDLESS\n"
         "async def main():\n"
         "    engine = SacrificialEngine(LOADER)\n"
         "    await _embed(engine, 'good')\n"
         "    print(_pid(engine), flush=True)\n"
-        "    await asyncio.sleep(60)\n"
+        "    await _embed(engine, ENDLESS)\n"
         "asyncio.run(main())\n"
     )
     with subprocess.Popen(
