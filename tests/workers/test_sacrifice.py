@@ -13,7 +13,9 @@ import pytest
 
 from tests.support.processes import is_running, until
 from tests.support.stack import eventually
+from tests.workers.conftest import MAX_PIXELS
 from tests.workers.poison import DEADLY, EXIT_CODE, SLOW
+from workers.embed.hosting import Pipeline
 from workers.embed.items import (
     BytesSource,
     Embedded,
@@ -21,9 +23,11 @@ from workers.embed.items import (
     Expired,
     Lane,
     PipelineNotHosted,
+    Prepared,
     TextSource,
 )
 from workers.embed.sacrifice.engine import Died, NotStarted, SacrificialEngine
+from workers.embed.worker import _LOADER
 
 LOADER = "tests.workers.poison:load"
 ROOT = Path(__file__).parents[2]
@@ -133,3 +137,16 @@ def test_the_process_ends_with_its_worker_however_that_ends() -> None:
         worker.kill()
 
     assert eventually(lambda: not is_running(pid), within_s=10)
+
+
+async def test_a_real_pipeline_gives_the_same_vector_alone(pipelines: dict[str, Pipeline]) -> None:
+    name, text = "text-embedding-minilm", "A lion lies in the grass."
+    engine = SacrificialEngine(_LOADER, {"max_pixels": MAX_PIXELS})
+
+    request = EmbedRequest(pipeline=name, sources=[TextSource(text)], lane=Lane.BULK)
+    alone = (await engine.embed(request)).vectors
+    await engine.close()
+
+    (prepared,) = pipelines[name].prepare_texts([text])
+    assert isinstance(prepared, Prepared)
+    assert (alone * pipelines[name].run([prepared.payload])).sum() > 0.99999
