@@ -115,7 +115,8 @@ ARCHIVES: dict[str, Archive] = {
 
 def data_folder() -> Path:
     """The folder of the archives: the variable ``TOWHEE_API_TRAINING_DATA``, else ``.training-data``."""
-    return Path(os.environ.get(FOLDER_VARIABLE, DEFAULT_FOLDER))
+    # Absolute: the registries' clients run in a folder of their own.
+    return Path(os.environ.get(FOLDER_VARIABLE, DEFAULT_FOLDER)).absolute()
 
 
 def digest(path: Path) -> str:
