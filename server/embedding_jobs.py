@@ -215,7 +215,9 @@ class EmbeddingJobs:
             await add_to_outbox(
                 self._db,
                 subjects.embed_job(draft.pipeline.pool, str(draft.id)),
-                EmbedJob(job_id=str(draft.id), publish_number=1),
+                EmbedJob(
+                    job_id=str(draft.id), publish_number=1, is_short=draft.item_count <= draft.chunk_size
+                ),
             )
         return True
 

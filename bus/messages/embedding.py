@@ -83,6 +83,8 @@ class EmbedJob(Command, frozen=True, kw_only=True, tag="embedding.embed_job.v1")
     job_id: str
     #: Which publication of this job this is: the message id on the bus is ``<job_id>:<publish_number>``.
     publish_number: int
+    #: It has one chunk at most, so that a worker may hold several of its kind; False also where nobody says.
+    is_short: bool = False
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):

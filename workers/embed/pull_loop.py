@@ -15,17 +15,35 @@ _FETCH_WAIT_S = 5.0
 _RETRY_S = 1.0
 
 
+Handle = Callable[[Delivery], Awaitable[None]]
+
+
 class PullLoop:
-    """Hands deliveries to ``handle``, at most ``room`` at a time, which settles each."""
+    """Hands deliveries to ``handle``, at most ``room`` at a time, which settles each.
+
+    With ``is_short`` the room is for deliveries of which it is true, and at most one other is in hand. How
+    much comes is only known when it is here: so the windows begin with one delivery, grow while all of them
+    are short, and what is too much goes back at once.
+    """
 
     def __init__(
-        self, name: str, puller: Puller, handle: Callable[[Delivery], Awaitable[None]], *, room: int
+        self,
+        name: str,
+        puller: Puller,
+        handle: Handle,
+        *,
+        room: int,
+        is_short: Callable[[Delivery], bool] | None = None,
     ) -> None:
         self._name = name
         self._puller = puller
         self._handle = handle
         self._room = room
+        self._is_short = is_short
+        self._window = room if is_short is None else 1
         self._in_hand: set[asyncio.Task[None]] = set()
+        #: Those of ``_in_hand`` that are not short.
+        self._long: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pull until ``stop`` is set; then hand back what was not begun and finish what was."""
@@ -42,9 +60,9 @@ class PullLoop:
             await asyncio.gather(closing, *self._in_hand, return_exceptions=True)
 
     async def _take(self, stop: asyncio.Event) -> None:
-        room = self._room - len(self._in_hand)
-        if room <= 0:
-            await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
+        room = min(self._window, self._room - len(self._in_hand))
+        if room <= 0 or self._long:
+            await asyncio.wait(self._long or self._in_hand, return_when=asyncio.FIRST_COMPLETED)
             return
         try:
             deliveries = await self._puller.fetch(limit=room, wait_s=_FETCH_WAIT_S)
@@ -53,13 +71,26 @@ class PullLoop:
             await _wait_or_stop(stop, _RETRY_S)
             return
         for delivery in deliveries:
-            task = asyncio.create_task(self._settle(delivery), name=f"{self._name} delivery")
-            self._in_hand.add(task)
-            task.add_done_callback(self._in_hand.discard)
+            if self._is_short is None or self._is_short(delivery):
+                self._begin(delivery, self._handle)
+            elif self._long:
+                self._begin(delivery, _hand_back)
+            else:
+                self._begin(delivery, self._handle, among=self._long)
+        if self._is_short is not None and deliveries:
+            self._window = 1 if self._long else min(self._room, 2 * self._window)
 
-    async def _settle(self, delivery: Delivery) -> None:
+    def _begin(
+        self, delivery: Delivery, handle: Handle, *, among: set[asyncio.Task[None]] | None = None
+    ) -> None:
+        task = asyncio.create_task(self._settle(delivery, handle), name=f"{self._name} delivery")
+        for tasks in (self._in_hand, self._in_hand if among is None else among):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _settle(self, delivery: Delivery, handle: Handle) -> None:
         try:
-            await self._handle(delivery)
+            await handle(delivery)
         except BusError as error:
             # Unsettled, it is delivered again after the ack wait: to this worker or to another.
             logger.warning("a delivery of the %s lane was not settled: %s", self._name, error)
@@ -73,6 +104,10 @@ class PullLoop:
             await self._puller.close()
         except BusError as error:
             logger.warning("the %s lane could not hand back what it had fetched: %s", self._name, error)
+
+
+async def _hand_back(delivery: Delivery) -> None:
+    await delivery.nak()
 
 
 async def _wait_or_stop(stop: asyncio.Event, seconds: float) -> None:

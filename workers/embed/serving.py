@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from bus.messages import EmbedJob
+from bus.port import Delivery
 from bus.topology import embed_bulk, embed_interactive
 from workers.embed.bulk import BulkHandler
 from workers.embed.cancel_orders import CancelOrders
@@ -19,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 #: Commands of the interactive lane in hand at a time: a few batches' worth of single texts.
 _INTERACTIVE_ROOM = 128
-#: Jobs at a time. One fills the device; a second would only make both slower.
-_BULK_ROOM = 1
+#: Short jobs at a time: they spend more on their way than on the device. Of the others one fills it; a
+#: second would only make both slower.
+_BULK_ROOM = 32
 #: A batch takes a fraction of a second; a device that is silent for this long will not come back.
 _STUCK_S = 120.0
 _WATCH_EVERY_S = 2.0
@@ -58,7 +61,7 @@ class EmbedWorker:
             PullLoop(
                 "interactive", bus.puller(embed_interactive(pool)), interactive.handle, room=_INTERACTIVE_ROOM
             ),
-            PullLoop("bulk", bus.puller(embed_bulk(pool)), bulk.handle, room=_BULK_ROOM),
+            PullLoop("bulk", bus.puller(embed_bulk(pool)), bulk.handle, room=_BULK_ROOM, is_short=_is_short),
         )
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -93,3 +96,7 @@ class EmbedWorker:
         while self._tools.engine.busy_s <= stuck_s:  # noqa: ASYNC110  silence sets no event
             await asyncio.sleep(min(_WATCH_EVERY_S, stuck_s))
         self._settings.give_up(f"the device has been silent for {stuck_s:g} s; the worker gives up")
+
+
+def _is_short(delivery: Delivery) -> bool:
+    return isinstance(delivery.message, EmbedJob) and delivery.message.is_short
