@@ -1,7 +1,7 @@
 """What `towhee-api doctor` asks of a bus: that it answers, holds what the table says, and has workers."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +19,9 @@ from deploy.errors import CommandFailed
 _CONNECT_S = 2.0
 #: Workers announce themselves every 2 s even when a question was lost.
 _LISTEN_S = 3.0
+_PAGE = 100
+#: Each letter is a request; who has more than this has seen enough.
+_MOST_LETTERS = 1000
 
 
 class BusChecks:
@@ -71,6 +74,28 @@ class BusChecks:
                 f"nobody works for {', '.join(missing)}: run towhee-api work embed there, or look why it ends"
             )
         return "; ".join(f"{pool} hosts {', '.join(sorted(found[pool]))}" for pool in self._pools)
+
+    async def ask_dead_letters(self) -> str:
+        """Count what was given up, by what it was and why."""
+        counted = await self._count_dead_letters()
+        number = counted.total()
+        if number == 0:
+            return "none"
+        at_least = "at least " if number >= _MOST_LETTERS else ""
+        kinds = "; ".join(f"{count} of {family}, {code}" for (family, code), count in counted.most_common())
+        raise CommandFailed(
+            f"{at_least}{number} given up ({kinds}):"
+            " towhee-api jobs dead says why, then jobs retry ID or jobs drop ID"
+        )
+
+    async def _count_dead_letters(self) -> Counter[tuple[str, str]]:
+        dead_letters = self._connected().dead_letters
+        counted: Counter[tuple[str, str]] = Counter()
+        after = 0
+        while counted.total() < _MOST_LETTERS and (page := await dead_letters.read(after=after, limit=_PAGE)):
+            counted.update((subjects.family(letter.subject), letter.code) for letter in page)
+            after = page[-1].id
+        return counted
 
     async def _find_workers(self) -> dict[str, set[str]]:
         """Return the pipelines that are hosted now, by pool."""

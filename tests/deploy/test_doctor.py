@@ -9,7 +9,10 @@ import asyncpg
 import nats
 import pytest
 
+from bus import subjects, topology
 from bus.client import NatsBus
+from bus.dead_letters import Death
+from bus.messages import EmbedJob
 from bus.topology import Topology, apply
 from tests.support.script import Script
 from tests.support.tiny import Addresses, tiny_worker
@@ -78,13 +81,14 @@ async def test_what_is_well_is_said_in_a_line_each(doctor: Doctor, worker: objec
     code, lines, error = await doctor.ask()
 
     assert (0, "") == (code, error), lines
-    assert ["ok"] * 6 == [line.split()[0] for line in lines]
+    assert ["ok"] * 7 == [line.split()[0] for line in lines]
     assert {
         "ok    bus: answers",
         "ok    database: answers, its schema is up to date",
         "ok    object store: can be written and read",
         "ok    consumers: as declared, for the pools default",
         "ok    pools: default hosts tiny",
+        "ok    dead letters: none",
     } <= set(lines)
 
 
@@ -155,6 +159,23 @@ async def test_a_pool_without_a_worker_is_named(doctor: Doctor, worker: object, 
     assert (1, f"FAIL  pools: {expected}") == (code, only_failure(lines))
 
 
+async def test_dead_letters_are_counted_by_what_they_are_and_why(doctor: Doctor, nats_bus: NatsBus) -> None:
+    for number, why in enumerate(("INTERNAL", "unknown-schema", "INTERNAL")):
+        await nats_bus.publish(
+            subjects.embed_job("default", str(number)), EmbedJob(job_id=str(number), publish_number=1)
+        )
+        [delivery] = await nats_bus.puller(topology.embed_bulk("default")).fetch(limit=1, wait_s=5)
+        await delivery.dead_letter(Death(code=why, reason="Input 3 has ended it."))
+
+    code, lines, error = await doctor.ask()
+
+    [line] = [line for line in lines if "dead letters" in line]
+    said = "3 given up (2 of job.embed, INTERNAL; 1 of job.embed, unknown-schema)"
+    todo = "towhee-api jobs dead says why, then jobs retry ID or jobs drop ID"
+    assert (1, f"FAIL  dead letters: {said}: {todo}") == (code, line)
+    assert "dead letters" in error
+
+
 async def test_an_object_store_that_is_no_folder_is_named(
     doctor: Doctor, worker: object, tmp_path: Path
 ) -> None:
@@ -188,7 +209,7 @@ def test_nobody_there_is_said_for_each_part(towhee_api: Script, tmp_path: Path) 
     assert 1 == done.returncode
     *failed, skipped = done.stdout.splitlines()
     assert ["FAIL"] * 3 == [line[:4] for line in failed]
-    assert "-     streams, consumers, pools: not asked, as the bus does not answer" == skipped
+    assert "-     streams, consumers, pools, dead letters: not asked, as the bus does not answer" == skipped
 
 
 def test_without_an_address_or_a_stack_it_says_how_to_get_one(towhee_api: Script, tmp_path: Path) -> None:
