@@ -11,5 +11,6 @@ pytest_plugins = [
     "tests.support.photos",
     "tests.support.rest",
     "tests.support.script",
+    "tests.support.spans",
     "tests.support.stack",
 ]

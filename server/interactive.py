@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import uuid4
@@ -37,6 +38,7 @@ class Flight:
         "_on_end",
         "assembly",
         "command",
+        "context",
         "error",
         "landed",
         "pool",
@@ -58,6 +60,8 @@ class Flight:
         #: How often the command was put on the bus; half of its message id.
         self.sendings = 0
         self.sender: asyncio.Task[None] | None = None
+        #: Of the request that launched it: whoever sends it again, after a reconnect, is in no trace.
+        self.context = copy_context()
         self.timer: asyncio.TimerHandle | None = None
         self._on_end = on_end
 
@@ -165,7 +169,7 @@ class InteractiveLane:
 
     def _send(self, flight: Flight) -> None:
         flight.sendings += 1
-        flight.sender = asyncio.create_task(self._publish(flight))
+        flight.sender = asyncio.create_task(self._publish(flight), context=flight.context)
 
     async def _send_again(self) -> None:
         unanswered = [flight for flight in self._pending.values() if flight.sender and flight.sender.done()]

@@ -1,5 +1,7 @@
-"""Metrics of the server process, read by Prometheus at ``/metrics``, and a span for each request."""
+"""Metrics of the server process, read at ``/metrics``, and spans of requests and of operations of sockets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 from litestar.enums import ScopeType
@@ -19,6 +21,7 @@ from bus import tracing
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+_OPERATION = "WEBSOCKET /graphql"
 _TRACEPARENT_HEADER = tracing.TRACEPARENT.encode()
 
 
@@ -74,8 +77,7 @@ class RequestTelemetry:
         if tracer is None:
             await self._serve(scope, receive, send, INVALID_SPAN)
             return
-        given = dict(scope["headers"]).get(_TRACEPARENT_HEADER, b"")
-        parent = tracing.extract({tracing.TRACEPARENT: given.decode("latin-1")})
+        parent = tracing.extract({tracing.TRACEPARENT: traceparent_of(scope)})
         with tracer.start_as_current_span(scope["method"], context=parent, kind=SpanKind.SERVER) as span:
             await self._serve(scope, receive, send, span)
 
@@ -100,6 +102,26 @@ class RequestTelemetry:
             self._duration.record(perf_counter() - started, attributes)
             if span.is_recording():
                 _describe(span, attributes)
+
+
+def traceparent_of(scope: Scope) -> str:
+    """Return the trace context that a client has sent in a header; empty if it has sent none."""
+    return dict(scope["headers"]).get(_TRACEPARENT_HEADER, b"").decode("latin-1")
+
+
+@contextmanager
+def serving_operation(traceparent: str) -> Iterator[Span]:
+    """Run one operation of a socket in a span, which goes on where ``traceparent`` says if it says so.
+
+    The name is fixed: what an operation is called is the client's to say, and without bounds.
+    """
+    tracer = tracing.find_tracer()
+    if tracer is None:
+        yield INVALID_SPAN
+        return
+    parent = tracing.extract({tracing.TRACEPARENT: traceparent})
+    with tracer.start_as_current_span(_OPERATION, context=parent, kind=SpanKind.SERVER) as span:
+        yield span
 
 
 def _describe(span: Span, attributes: dict[str, str | int]) -> None:

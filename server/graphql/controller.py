@@ -36,6 +36,7 @@ from server.graphql.sockets import INTERNAL_ERROR, SocketAdapter, SocketHandler,
 from server.graphql.streams import EVENTS, server_sent_events, shape
 from server.graphql.wire import AnswerFormat, RequestError, answer_format, decode_json, encode_json
 from server.services import Services
+from server.telemetry import traceparent_of
 
 _log = logging.getLogger("server.graphql")
 
@@ -95,6 +96,7 @@ class ApiController(GraphQLController[SocketSurroundings, None]):
             principal=socket.scope["state"].get(PRINCIPAL),
             refusal=socket.scope["state"].get(REFUSAL),
             new_context=lambda principal: self._context_of(principal, socket),
+            traceparent=traceparent_of(socket.scope),
         )
         try:
             await self.run(socket, context=surroundings, root_value=None)

@@ -16,6 +16,8 @@ from graphql import GraphQLError, located_error
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 from msgspec import Meta
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode
 from strawberry.http.exceptions import (
     NonJsonMessageReceived,
     NonTextMessageReceived,
@@ -29,6 +31,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.types.execution import PreExecutionError
 from strawberry.utils.aio import aclosing
 
+from bus.tracing import TRACEPARENT
 from server.auth.principal import Principal
 from server.auth.sockets import FORBIDDEN, SocketHandle
 from server.errors import ErrorCode, Forbidden, ServiceError, Unauthenticated
@@ -38,6 +41,7 @@ from server.graphql.documents import refusal
 from server.graphql.errors import public_errors
 from server.graphql.wire import decode_json
 from server.services import Services
+from server.telemetry import serving_operation
 
 _log = logging.getLogger("server.graphql")
 
@@ -164,6 +168,7 @@ class SocketSurroundings(msgspec.Struct, frozen=True):
         principal: who opened it by cookie or header, if anybody; a token in connection_init goes before it.
         refusal: why the header that came with the handshake is no credential.
         new_context: makes the surroundings of one operation.
+        traceparent: came with the handshake; an operation may bring its own in its ``extensions``.
     """
 
     services: Services
@@ -171,6 +176,7 @@ class SocketSurroundings(msgspec.Struct, frozen=True):
     principal: Principal | None
     refusal: ServiceError | None
     new_context: Callable[[Principal | None], Context]
+    traceparent: str = ""
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
@@ -284,9 +290,15 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
             return
         payload = message.payload
         operation = Operation(self, message.id, payload.query, payload.variables, payload.operation_name)
-        operation.task = asyncio.create_task(self.run_operation(operation), name="socket operation")
+        traceparent = (payload.extensions or {}).get(TRACEPARENT, self.context.traceparent)
+        work = self._run_traced(operation, traceparent if isinstance(traceparent, str) else "")
+        operation.task = asyncio.create_task(work, name="socket operation")
         operation.task.add_done_callback(self._task_done)
         self.operations[message.id] = operation
+
+    async def _run_traced(self, operation: Operation[SocketSurroundings, None], traceparent: str) -> None:
+        with serving_operation(traceparent):
+            await self.run_operation(operation)
 
     async def run_operation(self, operation: Operation[SocketSurroundings, None]) -> None:
         """Send an operation's results, then say that it is complete."""
@@ -303,6 +315,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
         except WebSocketDisconnected:
             return
         except Exception as error:  # noqa: BLE001, one operation's bug must not take the socket's others along
+            trace.get_current_span().set_status(StatusCode.ERROR)
             await self._fail(operation, error)
 
     async def _fail(self, operation: Operation[SocketSurroundings, None], error: Exception) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bus import tracing
 from bus.envelope import Message
 from bus.errors import BusError, NotPermitted, PublishFailed, StreamFull
 from bus.memory import MemoryBus
@@ -16,6 +17,8 @@ from bus.port import Bus
 from bus.topology import embed_interactive
 from server.errors import Busy, PipelineUnavailable, ServiceError, TimedOut, UnsupportedMedia
 from tests.support.embedding import TEXT_PIPELINE, EmbedWorker, Replica, vector_of
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class PickyBus(MemoryBus):
@@ -187,6 +190,22 @@ async def test_after_a_reconnect_what_is_unanswered_is_published_again_under_ano
     for chunk in EmbedWorker(bus, [TEXT_PIPELINE]).answers(again):
         await bus.tell(again.reply_to, chunk)
     np.testing.assert_array_equal(vector_of("a", 8), (await asking).vectors[0])
+
+
+async def test_what_is_published_again_stays_in_the_trace_of_its_request(
+    bus: PickyBus, replica: Replica
+) -> None:
+    puller = bus.puller(embed_interactive("default"))
+    with tracing.continuing({tracing.TRACEPARENT: TRACEPARENT}):
+        asking = asyncio.create_task(replica.rows("a"))
+    [lost] = await puller.fetch(limit=1, wait_s=5.0)
+
+    # In no trace, as every callback of a connection.
+    await bus.restart()
+
+    [again] = await puller.fetch(limit=1, wait_s=5.0)
+    assert [TRACEPARENT] * 2 == [delivery.headers[tracing.TRACEPARENT] for delivery in (lost, again)]
+    asking.cancel()
 
 
 async def test_when_the_only_caller_leaves_nothing_waits_any_more(bus: PickyBus, replica: Replica) -> None:
