@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from workers.train.evidence import autoencoder
 from workers.train.evidence.report import write_report
 from workers.train.evidence.rows import (
@@ -61,3 +63,18 @@ def test_rows_are_told_apart_by_name_and_cover_every_kind_on_two_sets() -> None:
     assert len(rows) == len({row.name for row in rows})
     for kind in ("plain", "denoising", "vae", "beta_vae", "vq_vae"):
         assert 2 <= len({row.data for row in rows if row.config["options"]["kind"] == kind})
+
+
+def test_only_what_a_source_does_makes_a_row_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.train.evidence.rows._ROOT", tmp_path)
+    source = tmp_path / "source.py"
+
+    def digest(text: str) -> str:
+        source.write_text(text)
+        return sources_digest(row(0.5)._replace(sources=("source.py",)))
+
+    monkeypatch.setattr("workers.train.evidence.rows._SHARED", ())
+    one = digest('"""Does."""\ndef f():\n    """Gives."""\n    return 1\n')
+
+    assert one == digest("# Says more.\ndef f():\n    return (1)\n")
+    assert one != digest("def f():\n    return 2\n")

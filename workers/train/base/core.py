@@ -72,7 +72,6 @@ class Core(Trainer):
         self.logs = Logs(dict)
         self.hooks = Hooks([])
         self.scaler: torch.amp.GradScaler | None = None
-        self.forward_model: nn.Module = self.model
         self.finish_reason: Reason | None = None
         self._in_epoch = False
         self._own_loss = type(self).compute_loss is not Core.compute_loss
@@ -103,6 +102,11 @@ class Core(Trainer):
         """Batches that make one step (one update of the main network)."""
         return self.options.accumulate
 
+    def updates_per_step(self, name: str) -> int:
+        """Updates of one network in a step: more than one for a critic, say. Its schedule counts steps."""
+        del name
+        return 1
+
     def warmup_steps(self) -> int:
         """Steps in which the loss is not yet the one to be judged by: early stopping doesn't count them."""
         return 0
@@ -118,6 +122,20 @@ class Core(Trainer):
         """Called after an evaluation's batches, in eval mode; gives further metrics, without ``eval_``."""
         del model
         return {}
+
+    def derived(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Numbers to show that are no means themselves, out of the means (``epoch_loss`` and each value).
+
+        A perplexity, say. An evaluation's get ``eval_`` before their names.
+        """
+        del means
+        return {}
+
+    def look(self) -> None:
+        """Called a few times a second, when the sums are up to date; a place to warn, not to change anything.
+
+        When that is depends on the clock, so what training depends on must not be decided here.
+        """
 
     def begin_epoch(self) -> None:
         """Called when an epoch begins, not when one is resumed in the middle."""

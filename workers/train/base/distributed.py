@@ -42,9 +42,14 @@ def join_processes(device: torch.device) -> Processes:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter], count: int) -> None:
-    """The mean over all processes of each gradient; a process without one counts as zeros."""
+    """The mean over all processes of each gradient; a process without one counts as zeros.
+
+    What is frozen gets none: with one of zeros, momentum and weight decay would still move it.
+    """
     gradients = []
     for parameter in parameters:
+        if not parameter.requires_grad:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from workers.train.base import distributed
-from workers.train.base.batches import num_rows
+from workers.train.base.batches import apply_model, num_rows
 from workers.train.base.core import Core
 from workers.train.base.feeding import Feeding
 from workers.train.base.metrics import make_metric
@@ -66,10 +66,10 @@ class Evaluating(Feeding):
 
     @torch.no_grad()
     def predict(self, inputs: Any) -> Any:  # noqa: ANN401  whatever the model gives
-        """The model's outputs in eval mode; its mode is as before afterwards."""
+        """The model's outputs in eval mode, a dict's entries by name; its mode is as before afterwards."""
         self._ready()
         with self._evaluating(self.model), self.autocast():
-            return self.model(self.prepare_inputs(inputs))
+            return apply_model(self.model, self.prepare_inputs(inputs))
 
     @torch.no_grad()
     def compute_metric(self, model: nn.Module, inputs: Any) -> float | None:  # noqa: ANN401
@@ -150,12 +150,9 @@ class Evaluating(Feeding):
     def _evaluation_logs(self) -> dict[str, float]:
         tally = self._eval_tally
         metric = tally.metric.compute() if tally.metric is not None else None
-        found = {f"eval_{name}": value for name, value in tally.means().items()}
-        return {
-            "eval_epoch_loss": tally.mean_loss,
-            "eval_epoch_metric": math.nan if metric is None else metric,
-            **found,
-        }
+        means = {"epoch_loss": tally.mean_loss, **tally.means()}
+        found = {**means, "epoch_metric": math.nan if metric is None else metric, **self.derived(means)}
+        return {f"eval_{name}": value for name, value in found.items()}
 
     def _over_processes(self, tally: Tally) -> None:
         if self.processes.total < 2:  # noqa: PLR2004  alone

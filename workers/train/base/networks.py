@@ -31,6 +31,8 @@ class Network:
         self.schedule_every = "step"
         self.ema: Ema | None = None
         self.num_processes = 1
+        self.updates_per_step = 1
+        self._num_updates = 0
         self._clip = clip
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._steps_schedule = False
@@ -56,7 +58,9 @@ class Network:
             scaler.step(optimizer)
         optimizer.zero_grad()
         if self._steps_schedule and self.schedule is not None:
-            self.schedule.step()
+            self._num_updates += 1
+            if self._num_updates % self.updates_per_step == 0:
+                self.schedule.step()
         if self.ema is not None:
             self.ema.update()
 
@@ -79,6 +83,7 @@ class Network:
         """Optimizer, schedule, average and gradients that were not used yet."""
         return {
             "optimizer": self.optimizer.state_dict(),
+            "num_updates": self._num_updates,
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "gradients": [parameter.grad for parameter in self._parameters],
@@ -87,6 +92,7 @@ class Network:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self._num_updates = state["num_updates"]
         if self.schedule is not None and state["schedule"] is not None:
             self.schedule.load_state_dict(state["schedule"])
         if self.ema is not None and state["ema"] is not None:
@@ -161,7 +167,7 @@ def by_name(value: float | Mapping[str, float] | None, name: str) -> float | Non
 def attach_schedules(
     networks: Iterable[Network], configs: TrainingConfig, options: TrainerOptions, num_steps: int | None
 ) -> None:
-    """Give every network its schedule over ``num_steps`` updates (None when nobody knows)."""
+    """Give every network its schedule over ``num_steps`` steps (None when nobody knows)."""
     for network in networks:
         wanted = schedule_options(configs, options, network.name)
         num_updates = num_steps if wanted.every == "step" else configs.epoch_num

@@ -5,7 +5,7 @@ step, and no second forward pass for a metric.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,8 @@ from workers.train.base.metrics import Metric
 #: Outputs with more numbers than this are measured at once and not kept.
 _KEEP_NUMBERS = 1 << 16
 _NOTHING: Mapping[str, Tensor] = {}
+#: Further values with such names have to be finite as well: the losses of several networks.
+GUARDED = "loss"
 
 
 class Step(NamedTuple):
@@ -81,7 +83,7 @@ class Tally:
         """Take what was kept into the sums.
 
         Raises:
-            NonFiniteLoss: a loss was NaN or infinite.
+            NonFiniteLoss: a loss, or a value whose name begins with ``loss``, was NaN or infinite.
         """
         if not self._losses:
             return
@@ -94,10 +96,11 @@ class Tally:
         self._losses.clear()
         self._rows.clear()
         self._values.clear()
+        if self._guards:
+            watched = [number for number, name in enumerate(names) if name.startswith(GUARDED)]
+            _ensure_finite([losses, *(values[at * len(rows) : (at + 1) * len(rows)] for at in watched)])
         # Added one by one: the sums don't depend on when somebody looked.
-        for at, (loss, weight) in enumerate(zip(losses, rows, strict=True)):
-            if self._guards and not math.isfinite(loss):
-                raise NonFiniteLoss(len(losses) - 1 - at, loss)
+        for loss, weight in zip(losses, rows, strict=True):
             self._loss_sum += loss * weight
             self._weight += weight
         self.last_loss = losses[-1]
@@ -158,3 +161,10 @@ class Tally:
         self._value_sums = dict(state["value_sums"])
         if self.metric is not None:
             self.metric.totals = state["metric"]
+
+
+def _ensure_finite(losses: Sequence[Sequence[float]]) -> None:
+    for at, now in enumerate(zip(*losses, strict=True)):
+        bad = next((loss for loss in now if not math.isfinite(loss)), None)
+        if bad is not None:
+            raise NonFiniteLoss(len(losses[0]) - 1 - at, bad)

@@ -1,63 +1,30 @@
 """The base of all trainers: Towhee's Trainer with its loop, evaluation, loading and saving done right.
 
 What a subclass gives: `forward_step` for one loss, or `train_step` for several; `networks` when there are
-several; `extra_state` for what else has to survive. TRAINERS.md says how.
+several; `extra_state` for what else has to survive. CONTRIBUTING.md beside this package says how.
 """
 
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workers.train._towhee import Callback
 from workers.train.base import distributed
-from workers.train.base.callbacks import Hooks, Logs, PrintLogs
-from workers.train.base.checkpoint import (
-    CheckpointWriter,
-    clear_unfinished,
-    list_checkpoints,
-    read_checkpoint,
-)
-from workers.train.base.ema import Ema
-from workers.train.base.metrics import make_metric
-from workers.train.base.networks import Network, attach_schedules, by_name, make_optimizer, optimizer_options
-from workers.train.base.pauses import Pauses
-from workers.train.base.persistence import Persisting
-from workers.train.base.setup import (
-    check_training_config,
-    make_callbacks,
-    make_device,
-    make_pauses,
-    running_deterministically,
-)
-from workers.train.base.stopping import make_watch
-from workers.train.base.tally import NonFiniteLoss, Tally
+from workers.train.base.building import Building
+from workers.train.base.callbacks import PrintLogs
+from workers.train.base.checkpoint import CheckpointWriter, clear_unfinished, read_checkpoint
+from workers.train.base.setup import check_training_config, running_deterministically
 from workers.train.report import Evaluated, Finished
-from workers.train.rng import seed_all
 
 BEST, FINAL = "best", "final_epoch"
 _EPOCH_STRATEGIES = {"epoch", "eval_epoch"}
 
 
-class TrainingDiverged(ArithmeticError):
-    """The loss or a weight became NaN or infinite.
-
-    ``step`` is the first step known to be bad, ``checkpoint`` the last good checkpoint, None when there is
-    none.
-    """
-
-    def __init__(self, step: int, what: str, checkpoint: Path | None) -> None:
-        where = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint"
-        super().__init__(f"{what} in step {step}; {where}")
-        self.step = step
-        self.checkpoint = checkpoint
-
-
-class BaseTrainer(Persisting):
+class BaseTrainer(Building):
     """Trains one or several networks; a drop-in for Towhee's Trainer."""
 
     # Training, from the outside in.
@@ -133,7 +100,7 @@ class BaseTrainer(Persisting):
 
     def _train_epoch(self) -> bool:
         """The hot loop. False when the run ends inside the epoch."""
-        loader, model, logs = self.loader, self.forward_model, self.logs
+        loader, model, logs = self.loader, self.model, self.logs
         if loader is None:
             raise RuntimeError("_train_epoch runs after _build")
         train_step, control = self.train_step, self.trainercontrol
@@ -199,6 +166,7 @@ class BaseTrainer(Persisting):
     def _pause(self) -> bool:
         """Report, evaluate, save, and see whether to go on with this epoch."""
         self._fold()
+        self.look()
         pauses, logs = self._pauses, self.logs
         due = pauses.due(self.micro_step)
         ending = self._has_all_steps() or self._is_out_of_time()
@@ -302,131 +270,6 @@ class BaseTrainer(Persisting):
         else:
             self.warn("no_best", "load_best_model_at_end was asked for, but nothing was ever evaluated")
 
-    # Building and refreshing.
-
-    def _build(self) -> None:
-        configs, options = self.configs, self.options
-        seed_all(configs.seed)
-        self.processes = distributed.join_processes(make_device(configs, self.processes))
-        self.device = make_device(configs, self.processes)
-        self.model.to(self.device)
-        if self.processes.total > 1:
-            distributed.share_start(self.model)
-            # Dropout and the like differ between processes; the weights were shared before.
-            seed_all(configs.seed + self.processes.rank)
-        self.loader = self.get_train_dataloader()
-        num_batches = self.loader.num_batches()
-        num_steps = self._num_steps(num_batches)
-        self._create_loss()
-        self._create_metric()
-        self._build_networks(num_steps)
-        self.watch = make_watch(
-            configs, self.watched_metric(), self.warmup_steps() + options.early_stopping_waits
-        )
-        self._pauses: Pauses = make_pauses(
-            configs,
-            options,
-            batches_per_step=self.batches_per_step(),
-            last_step=options.max_steps,
-            processes=self.processes,
-        )
-        self.logs = Logs(self._fresh_logs)
-        self.logs.update({"global_step": self.global_step, "epoch": self.epoch, "eval_global_step": 0})
-        self._restore()
-        self._next_pause = self.micro_step + 1
-        self._began = time.monotonic()
-        self._evaluated_at = -1
-        self._build_callbacks(
-            num_steps, None if num_batches is None else num_batches // self.batches_per_step()
-        )
-
-    def _build_networks(self, num_steps: int | None) -> None:
-        options = self.options
-        self.scaler = None
-        self._autocasts = options.precision != "float32"
-        if options.precision == "float16":
-            self.scaler = torch.amp.GradScaler(self.device.type)
-        self.networks_by_name = {}
-        for name, module in self.networks().items():
-            if self.override_optimizer and not self.networks_by_name:
-                optimizer = self.optimizer
-            else:
-                wanted = optimizer_options(self.configs, options, name)
-                optimizer = make_optimizer(wanted, self.parameter_groups(name, module), name)
-            network = Network(name, module, optimizer, clip=by_name(options.grad_clip, name))
-            decay = by_name(options.ema, name)
-            network.ema = None if decay is None else Ema(module, decay)
-            network.num_processes = self.processes.total
-            self.networks_by_name[name] = network
-        attach_schedules(self.networks_by_name.values(), self.configs, options, num_steps)
-        main = next(iter(self.networks_by_name.values()))
-        self.optimizer, self.lr_scheduler = main.optimizer, main.schedule
-        self.forward_model = self.model
-        if options.compile is not None:
-            self.forward_model = cast("nn.Module", torch.compile(self.model, backend=options.compile))
-
-    def _build_callbacks(self, num_steps: int | None, steps_in_epoch: int | None) -> None:
-        self._own_callbacks = (
-            make_callbacks(self.configs, self.report, num_steps=num_steps, steps_in_epoch=steps_in_epoch)
-            if self.processes.is_main
-            else []
-        )
-        callbacks: list[Callback] = [*self.callbacks.callbacks, *self._own_callbacks]
-        for callback in callbacks:
-            callback.set_model(self.model)
-            callback.set_optimizer(self.optimizer)
-            callback.set_trainercontrol(self.trainercontrol)
-        self.hooks = Hooks(callbacks)
-
-    def _create_metric(self) -> None:
-        self.metric = make_metric(self.configs.metric)
-        self.tally = Tally(self.metric, stop_when_not_finite=self.options.stop_when_not_finite)
-        self.loss_metric = self.tally
-
-    def _num_steps(self, num_batches: int | None) -> int | None:
-        if self.options.max_steps is not None:
-            return self.options.max_steps
-        return (
-            None if num_batches is None else num_batches * self.configs.epoch_num // self.batches_per_step()
-        )
-
-    def _fresh_logs(self) -> dict[str, Any]:
-        self._fold()
-        metric = self.tally.metric.compute() if self.tally.metric is not None else None
-        return {
-            **self.tally.means(),
-            "global_step": self.global_step,
-            "epoch": self.epoch,
-            "lr": next(iter(self.networks_by_name.values())).lr,
-            "step_loss": self.tally.last_loss,
-            "epoch_loss": self.tally.mean_loss,
-            "epoch_metric": math.nan if metric is None else metric,
-        }
-
-    def _refresh_logs(self) -> None:
-        self.logs.stale = False
-        self.logs.update(self._fresh_logs())
-
-    def _fold(self) -> None:
-        try:
-            self.tally.fold()
-        except NonFiniteLoss as error:
-            step = -(-(self.micro_step - error.num_later) // self.batches_per_step())
-            raise TrainingDiverged(step, f"the loss is {error.loss}", self._last_good()) from error
-
-    def _ensure_finite(self, weights: Mapping[str, Tensor]) -> None:
-        if not self.options.stop_when_not_finite:
-            return
-        checks = [weight.isfinite().all() for weight in weights.values() if weight.is_floating_point()]
-        if checks and not bool(torch.stack(checks).all()):
-            raise TrainingDiverged(self.global_step, "a weight is NaN or infinite", self._last_good())
-
-    def _last_good(self) -> Path | None:
-        if self._writer is not None:
-            self._writer.wait()
-        found = list_checkpoints(self.checkpoint_folder)
-        return found[-1] if found else None
-
     def _print(self) -> None:
         for callback in self._own_callbacks:
             if isinstance(callback, PrintLogs):
@@ -449,11 +292,3 @@ class BaseTrainer(Persisting):
         control = self.trainercontrol
         control.should_save = control.should_training_stop = control.should_epoch_stop = False
         control.should_evaluate = control.should_log = False
-
-    def _in_memory(self) -> Any:  # noqa: ANN401
-        """This trainer's state as if it had been saved and loaded: a second `train` goes on from it."""
-        from workers.train.base.checkpoint import Loaded  # noqa: PLC0415
-        from workers.train.base.encoding import decode  # noqa: PLC0415
-
-        snapshot = self._snapshot()
-        return Loaded(Path(), snapshot.model, decode(snapshot.state, snapshot.training))

@@ -18,6 +18,8 @@ from workers.train.rng import RngState, capture_rng, restore_rng
 
 Batch = Any
 _CHUNK_BYTES = 32 << 20
+#: Far from the seeds of orders, so that no process draws an order's numbers for a transform.
+_TRANSFORM_SEED = 1 << 40
 
 
 class Loader(Protocol):
@@ -77,6 +79,8 @@ class EpochLoader(ABC):
         self.epoch = 0
         self.position = 0
         self.generator = torch.Generator().manual_seed(plan.seed)
+        # A transform may draw differently in each process, and the order has to stay the same in all.
+        self.transform_generator = torch.Generator().manual_seed(_TRANSFORM_SEED + plan.seed + plan.rank)
         self._num_rows = num_rows
         self._permutation: Tensor | None = None
         self._rows: Tensor | None = None
@@ -123,6 +127,7 @@ class EpochLoader(ABC):
             "position": self.position,
             "permutation": self._permutation,
             "generator": self.generator.get_state(),
+            "transform_generator": self.transform_generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -137,6 +142,7 @@ class EpochLoader(ABC):
         self.epoch = state["epoch"]
         self.position = state["position"]
         self.generator.set_state(state["generator"])
+        self.transform_generator.set_state(state["transform_generator"])
         if permutation is None:
             self._permutation = self._rows = None
         else:
@@ -174,8 +180,8 @@ class InMemoryLoader(EpochLoader):
     """Batches out of tensors that all have the same number of rows: a tensor, a tuple or a dict of them.
 
     Rows are gathered by chunks of many batches, so that a batch costs one view a tensor.
-    ``transform(batch, generator)`` is applied to each batch; its random numbers come from the loader's
-    generator.
+    ``transform(batch, generator)`` is applied to each batch; its random numbers come from a generator of the
+    loader's, one a process.
     """
 
     def __init__(
@@ -209,7 +215,7 @@ class InMemoryLoader(EpochLoader):
             batches = (dict(zip(self._names, columns, strict=True)) for columns in zip(*parts, strict=True))
         if self._transform is None:
             return iter(batches)
-        return (self._transform(batch, self.generator) for batch in batches)
+        return (self._transform(batch, self.transform_generator) for batch in batches)
 
 
 class Ragged(NamedTuple):
@@ -290,7 +296,7 @@ class RaggedLoader(EpochLoader):
                 batch[name], batch[f"{name}_lengths"] = column.pad(rows, self._padding)
             else:
                 batch[name] = column[rows]
-        yield batch if self._transform is None else self._transform(batch, self.generator)
+        yield batch if self._transform is None else self._transform(batch, self.transform_generator)
 
 
 def _to_device(column: Ragged | Tensor, device: torch.device) -> Ragged | Tensor:

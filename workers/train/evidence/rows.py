@@ -1,5 +1,6 @@
 """Rows of the training report: what is run, and the file that keeps what came out."""
 
+import ast
 import hashlib
 import json
 import re
@@ -89,13 +90,31 @@ def commit_of(row: Row) -> str:
 
 
 def sources_digest(row: Row) -> str:
-    """The digest of the row's sources as they are now: unlike a commit it survives a rebase."""
+    """The digest of what the row's sources do, as they are now.
+
+    Unlike a commit it survives a rebase or a revert, and comments, docstrings and layout don't count.
+    """
     found = hashlib.sha256()
     for source in sorted({*_SHARED, *row.sources}):
         path = _ROOT / source
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            found.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+            found.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + _meaning_of(file))
     return found.hexdigest()
+
+
+def _meaning_of(file: Path) -> bytes:
+    """A Python file without what has no effect (and as its syntax tree, which differs between Pythons)."""
+    if file.suffix != ".py":
+        return file.read_bytes()
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _git(*arguments: str) -> str:
