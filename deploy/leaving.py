@@ -18,21 +18,32 @@ from server.draining import Draining
 #: How long the request of a connection that was just made may take to come.
 _LINGER_S = 0.25
 _SETTLE_S = 0.01
+_LOOK_S = 0.1
 
 
 class LeavingServer(uvicorn.Server):
     """Uvicorn, leaving in order."""
 
-    def __init__(self, config: uvicorn.Config, draining: Draining) -> None:
+    def __init__(self, config: uvicorn.Config, draining: Draining, *, notice_s: float = 0.0) -> None:
         super().__init__(config)
         self._draining = draining
+        self._notice_s = notice_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, finish what has begun, then leave."""
+        """Give notice, take no more connections, finish what has begun, then leave."""
+        self._draining.announce()
+        await self._give_notice()
         self._draining.begin()
         await self._close_door(sockets or [])
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
+
+    async def _give_notice(self) -> None:
+        """Serve on while whoever sends us clients hears that they should go elsewhere."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._notice_s
+        while loop.time() < until and not self.force_exit:  # noqa: ASYNC110 - it is no task that tells
+            await asyncio.sleep(min(_LOOK_S, self._notice_s))
 
     async def _close_door(self, listeners: Sequence[socket.socket]) -> None:
         # Copies keep the door open while the event loop lets go of it.

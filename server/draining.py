@@ -9,6 +9,8 @@ import asyncio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPDisconnectEvent, Message, Receive, ReceiveMessage, Scope, Send
 
+#: In the state of a request's scope while this server leaves.
+LEAVING = "is_leaving"
 _EVENT_STREAM = b"text/event-stream"
 
 
@@ -18,14 +20,18 @@ class Draining:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._responses: set[_Response] = set()
-        self._is_draining = False
+        self._is_leaving = False
+
+    def announce(self) -> None:
+        """Say that this server leaves: ``/health/ready`` does, and each response ends its connection."""
+        self._is_leaving = True
 
     def begin(self) -> None:
-        """End the event streams, as if their clients had left; those come back with their last cursor.
+        """Announce it, and end the event streams, as if their clients had left.
 
-        From now on each response says that its connection ends with it.
+        Those come back, to another server, with their last cursor.
         """
-        self._is_draining = True
+        self.announce()
         for response in self._responses:
             response.end_stream()
 
@@ -34,6 +40,8 @@ class Draining:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        if self._is_leaving:
+            scope.setdefault("state", {})[LEAVING] = True
         response = _Response(receive, self._closing(send))
         self._responses.add(response)
         try:
@@ -46,7 +54,7 @@ class Draining:
         """Tell the client of a server that leaves to send its next request elsewhere."""
 
         async def announce(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._is_draining:
+            if message["type"] == "http.response.start" and self._is_leaving:
                 headers = [*message["headers"], (b"connection", b"close")]
                 message = {**message, "headers": headers}
             await send(message)

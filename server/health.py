@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-from litestar import Controller, Response, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
 from bus.errors import BusError
 from bus.port import Bus
-from bus.topology import PROJECTION, embed_bulk, embed_interactive
+from bus.topology import GIVEN_UP, PROJECTION, embed_bulk, embed_interactive
+from server.draining import LEAVING
 from server.pipelines import Pipelines
 from server.telemetry import Telemetry
 
@@ -41,7 +43,7 @@ class Health:
 
 
 def missing_streams(bus: Bus, pipelines: Pipelines) -> Check:
-    """Check that the bus has what the projection and the pools of all known workers pull from.
+    """Check that the bus has what this server and the pools of all known workers pull from.
 
     A restart of a single NATS server empties its memory, and the stream of the interactive lane is in
     there. Servers bind and never create, so what is lost is named, with what puts it back.
@@ -49,7 +51,11 @@ def missing_streams(bus: Bus, pipelines: Pipelines) -> Check:
 
     async def check() -> str | None:
         pools = sorted({record.pool for record in await pipelines.list_available()})
-        consumers = [PROJECTION, *(name(pool) for pool in pools for name in (embed_bulk, embed_interactive))]
+        consumers = [
+            PROJECTION,
+            GIVEN_UP,
+            *(name(pool) for pool in pools for name in (embed_bulk, embed_interactive)),
+        ]
         try:
             missing = await bus.find_missing(consumers)
         except BusError as error:
@@ -72,9 +78,13 @@ class HealthController(Controller):
         return {"status": "ok"}
 
     @get("/health/ready")
-    async def ready(self, health: NamedDependency[Health]) -> Response[dict[str, str]]:
-        """The database, the bus and a pool of workers can be used from here."""
+    async def ready(
+        self, request: Request[Any, Any, Any], health: NamedDependency[Health]
+    ) -> Response[dict[str, str]]:
+        """The database, the bus and a pool of workers can be used from here, and this server stays."""
         report = await health.report()
+        if request.scope["state"].get(LEAVING):
+            report["server"] = "was told to stop, and takes no new clients"
         is_ready = all(answer == "ok" for answer in report.values())
         return Response(report, status_code=HTTP_200_OK if is_ready else HTTP_503_SERVICE_UNAVAILABLE)
 

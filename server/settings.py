@@ -28,6 +28,15 @@ class Settings(ProcessSettings, frozen=True, kw_only=True):
     secure_cookies: Annotated[
         bool, Meta(description="Secure cookies with the `__Host-` prefix; off only on loopback HTTP.")
     ] = False
+    leave_notice_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="How long a server that is told to stop still takes clients while `/health/ready` "
+            "refuses, in seconds; longer than a load balancer takes to notice.",
+        ),
+    ] = 0.0
     embed_timeout_s: Annotated[
         Seconds, Meta(description="How long an `embed` call may wait for its vectors, in seconds.")
     ] = 30.0

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         bind(settings.host, settings.port) as listener,
     ):
         app = Draining(create_app(settings))
-        server = LeavingServer(_configure(app, settings), app)
+        server = LeavingServer(_configure(app, settings), app, notice_s=settings.leave_notice_s)
         # After a graceful stop uvicorn raises the signal once more, for whoever handled it before: for us it
         # is over then. One that comes before uvicorn listens to signals is not lost either.
         for number in (signal.SIGTERM, signal.SIGINT):

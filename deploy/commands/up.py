@@ -71,7 +71,7 @@ def _configure(arguments: argparse.Namespace) -> StackConfig:
         port=server.port,
         workers=up.workers,
         pools=[worker.worker_pool],
-        drain_s=server.drain_s,
+        drain_s=server.drain_s + server.leave_notice_s,
         command=_find_own_command(),
         environ=environ,
     )

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator
 import pytest
 import uvicorn
 from litestar import Litestar, get
+from litestar.di import Provide
 
 from deploy.leaving import LeavingServer
 from server.draining import Draining
+from server.health import Health, HealthController
+from server.telemetry import Telemetry
 from tests.support.processes import until
 from tests.support.waiting import until_true
 
-REQUEST = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SLOW = "/slow"
+READY = "/health/ready"
 
 
 class House:
@@ -50,7 +54,11 @@ async def house() -> AsyncIterator[House]:
         await go_on.wait()
         return "done"
 
-    app = Draining(Litestar([slow]))
+    dependencies = {
+        "health": Provide(lambda: Health({}), sync_to_thread=False),
+        "telemetry": Provide(lambda: Telemetry(service="test"), sync_to_thread=False),
+    }
+    app = Draining(Litestar([slow, HealthController], dependencies=dependencies))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=10)
         config.load()
@@ -62,9 +70,9 @@ async def house() -> AsyncIterator[House]:
         await running.close()
 
 
-async def _answer(client: socket.socket) -> str:
+async def _answer(client: socket.socket, path: str = SLOW) -> str:
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(client, REQUEST)
+    await loop.sock_sendall(client, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     received = b""
     while chunk := await loop.sock_recv(client, 65536):
         received += chunk
@@ -118,3 +126,36 @@ async def test_who_comes_later_is_refused_while_work_in_hand_is_finished(house: 
     house.go_on.set()
     assert "done" == (await asyncio.wait_for(asking, 10)).rpartition("\r\n")[2]
     await leaving
+
+
+async def test_who_asks_whether_it_is_ready_while_it_leaves_hears_that_it_is_not(house: House) -> None:
+    client = house.connect()
+    await until(lambda: len(house.server.server_state.connections) == 1)
+
+    leaving = asyncio.create_task(house.leave())
+    await asyncio.wait({leaving}, timeout=0.05)
+    answer = await asyncio.wait_for(_answer(client, READY), 10)
+
+    assert answer.startswith("HTTP/1.1 503 ")
+    assert "was told to stop" in answer
+    await leaving
+
+
+async def test_while_it_gives_notice_it_is_not_ready_and_serves_whoever_comes_all_the_same(
+    house: House,
+) -> None:
+    house.go_on.set()
+    house.server._notice_s = 10.0
+
+    leaving = asyncio.create_task(house.leave())
+    await asyncio.sleep(0)
+    probed, served = await asyncio.wait_for(
+        asyncio.gather(_answer(house.connect(), READY), _answer(house.connect())), 5
+    )
+
+    assert ["HTTP/1.1 503", "HTTP/1.1 200"] == [answer[:12] for answer in (probed, served)]
+    assert not leaving.done()
+    # A second signal.
+    house.server.force_exit = True
+    await leaving
+    assert await _refuses(house)

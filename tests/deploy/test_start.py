@@ -18,7 +18,7 @@ def test_everything_real_starts_is_well_and_stops_without_a_trace_outside_its_fo
         processes = stack.processes()
 
         doctor = towhee_api.run("doctor", "--data-dir", str(data_dir))
-        assert (0, ["ok"] * 6) == (doctor.returncode, [line[:2] for line in doctor.stdout.splitlines()])
+        assert (0, ["ok"] * 7) == (doctor.returncode, [line[:2] for line in doctor.stdout.splitlines()])
 
         assert 0 == stack.stop()
 

@@ -49,7 +49,7 @@ async def test_a_stream_that_a_restart_has_emptied_out_is_named_until_it_is_appl
     await child.stop(5.0)
 
 
-async def test_a_server_that_has_heard_of_no_worker_asks_for_its_own_consumer_alone(
+async def test_a_server_that_has_heard_of_no_worker_asks_for_its_own_consumers_alone(
     database: Database, bus: MemoryBus
 ) -> None:
     assert {"streams": "ok"} == await Health(
@@ -59,4 +59,6 @@ async def test_a_server_that_has_heard_of_no_worker_asks_for_its_own_consumer_al
 
     report = await Health({"streams": missing_streams(bare, Pipelines(database, bare))}).report()
 
-    assert "the bus has lost, or never had, projection: run towhee-api bus apply" == report["streams"]
+    assert (
+        "the bus has lost, or never had, projection, given_up: run towhee-api bus apply" == report["streams"]
+    )
