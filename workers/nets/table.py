@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from workers.nets import autoencoder, classifier
+from workers.nets import autoencoder, classifier, gan
 from workers.nets.parts import Entries, Net, NetConfig
 from workers.nets.validation import InvalidConfig, Problem, check, convert
 
@@ -13,6 +13,7 @@ from workers.nets.validation import InvalidConfig, Problem, check, convert
 _TABLES: tuple[Entries, ...] = (
     autoencoder.ENTRIES,
     classifier.ENTRIES,
+    gan.ENTRIES,
 )
 NETS: Entries = MappingProxyType({name: entry for table in _TABLES for name, entry in table.items()})
 

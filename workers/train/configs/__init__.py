@@ -9,10 +9,12 @@ from workers.train.configs.base import (
     TrainerOptions,
     TrainingFields,
 )
+from workers.train.configs.gan import GANOptions
 
 __all__ = [
     "AutoencoderOptions",
     "CheckpointOptions",
+    "GANOptions",
     "OptimizerOptions",
     "Options",
     "ScheduleOptions",

@@ -2,5 +2,6 @@
 
 from workers.train._towhee import TrainingConfig
 from workers.train.trainers.autoencoder import AutoencoderTrainer
+from workers.train.trainers.gan import GANTrainer
 
-__all__ = ["AutoencoderTrainer", "TrainingConfig"]
+__all__ = ["AutoencoderTrainer", "GANTrainer", "TrainingConfig"]
