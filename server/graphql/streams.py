@@ -3,9 +3,7 @@
 Protocol: https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md, distinct connections.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 
 from graphql import located_error
 from strawberry.http import GraphQLHTTPResponse, process_result
@@ -13,6 +11,7 @@ from strawberry.http.streaming import SSETransport, merge_stream_with_heartbeat
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.utils.aio import aclosing
 
+from server.admitted import Admitted, StreamOver
 from server.errors import ServiceError
 from server.graphql.context import Context
 from server.graphql.errors import public_errors
@@ -60,42 +59,16 @@ async def _until_revoked(results: Results, context: Context) -> Results:
     Raises:
         Unauthenticated: it has ended already.
     """
-    revoked = asyncio.Event()
-
-    async def end(_code: int, _reason: str) -> None:
-        revoked.set()
-
     async with aclosing(results):
         if context.principal is None:
             async for result in results:
                 yield result
             return
         sockets = context.services.sockets
-        handle = await sockets.admit(context.principal, end)
-        try:
-            async for result in _until(revoked, results):
+        async with Admitted(results, principal=context.principal, sockets=sockets) as admitted:
+            while True:
+                try:
+                    result = await admitted.next()
+                except StreamOver:
+                    return
                 yield result
-        finally:
-            sockets.release(handle)
-
-
-async def _until(over: asyncio.Event, results: Results) -> Results:
-    ended = asyncio.create_task(over.wait(), name="stream revocation")
-    upcoming: asyncio.Future[ExecutionResult] | None = None
-    try:
-        while True:
-            upcoming = asyncio.ensure_future(anext(results))
-            await asyncio.wait({upcoming, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return
-            try:
-                result = upcoming.result()
-            except StopAsyncIteration:
-                return
-            yield result
-    finally:
-        ended.cancel()
-        if upcoming is not None:
-            upcoming.cancel()
-            with suppress(asyncio.CancelledError, StopAsyncIteration):
-                await upcoming

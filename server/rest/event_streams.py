@@ -1,9 +1,9 @@
 """Server-sent events that end with the credential that asked for them, and are not silent for long."""
 
-import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from server.admitted import Admitted, Quiet, StreamOver
 from server.auth.principal import Principal
 from server.auth.sockets import SocketRegistry
 from server.errors import Unauthenticated
@@ -31,38 +31,17 @@ async def until_revoked(
 
     ``items`` is closed at the end, however that comes.
     """
-    revoked = asyncio.Event()
-
-    async def end(_code: int, _reason: str) -> None:
-        revoked.set()
-
     try:
-        handle = await sockets.admit(principal, end)
+        async with Admitted(items, principal=principal, sockets=sockets) as admitted:
+            while True:
+                item: T | None
+                try:
+                    item = await admitted.next(idle_s=idle_s)
+                except Quiet:
+                    item = None
+                except StreamOver:
+                    return
+                yield item
     except Unauthenticated:
         # It ended within this request; the client hears so when it comes back.
         return
-    ended = asyncio.create_task(revoked.wait(), name="stream revocation")
-    upcoming: asyncio.Future[T] | None = None
-    try:
-        while True:
-            upcoming = upcoming or asyncio.ensure_future(anext(items))
-            either: set[asyncio.Future[Any]] = {upcoming, ended}
-            await asyncio.wait(either, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return
-            if not upcoming.done():
-                yield None
-                continue
-            try:
-                item = upcoming.result()
-            except StopAsyncIteration:
-                return
-            upcoming = None
-            yield item
-    finally:
-        sockets.release(handle)
-        ended.cancel()
-        if upcoming is not None:
-            upcoming.cancel()
-            await asyncio.wait({upcoming})
-        await items.aclose()
