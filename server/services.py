@@ -1,7 +1,8 @@
 """The services of one server process, and how they are started and stopped."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 from uuid import uuid4
 
 import msgspec
@@ -58,6 +59,16 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     health: Health
 
 
+class _Service(Protocol):
+    """Works in the background between the two."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def close(self) -> None:
+        """End in order."""
+
+
 class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the services stand on."""
 
@@ -87,71 +98,111 @@ async def open_services(settings: Settings, telemetry: Telemetry) -> AsyncIterat
 
 
 async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
-    db, bus, objects, settings = parts.db, parts.bus, parts.objects, parts.settings
-    meter = parts.telemetry.meter
-
-    passwords = Passwords(threads=settings.password_threads, queue=settings.password_queue)
-    stack.callback(passwords.close)
-    activity = Activity(db)
-    activity.start()
-    stack.push_async_callback(activity.close)
+    db, bus, settings = parts.db, parts.bus, parts.settings
+    doors = await _open_doors(parts, stack)
+    embedding = await _start_embedding(parts, stack)
+    relay = OutboxRelay(db, bus, meter=parts.telemetry.meter)
+    cancellations = JobCancellations(db, bus, meter=parts.telemetry.meter)
+    await _start_jobs(parts, stack, embedding.usage, (relay, cancellations))
     limits = AccountLimits()
-    authenticator = Authenticator(db, activity, session_idle_s=settings.session_idle_s)
     lifetimes = SessionLifetimes(lifetime_s=settings.session_lifetime_s, idle_s=settings.session_idle_s)
-
-    detector = ContentDetector()
-    stack.callback(detector.close)
-    uploads = Uploads(db, objects, detector, max_upload_bytes=settings.max_upload_bytes)
-    pipelines = Pipelines(db, bus)
-    selector = Selector(pipelines)
-    usage = UsageMeter(db)
-    usage.start()
-    stack.push_async_callback(usage.close)
-    embeddings = Embeddings(
-        bus, uploads, selector, usage, replica_id=uuid4().hex, limits=_embed_limits(settings)
-    )
-    relay = OutboxRelay(db, bus, meter=meter)
-    sockets = SocketRegistry(bus, authenticator, activity)
-    cancellations = JobCancellations(db, bus, meter=meter)
-    for service in (
-        sockets,
-        pipelines,
-        embeddings,
-        relay,
-        cancellations,
-        DeadLetterMover(bus, meter=meter),
-        Claims(db, bus, meter=meter),
-        Projection(db, bus, usage, meter=meter),
-    ):
-        await service.start()
-        stack.push_async_callback(service.close)
-    retention = Retention(db, objects, retention_s=settings.job_retention_s, meter=meter)
-    retention.start()
-    stack.push_async_callback(retention.close)
-
     return Services(
-        accounts=Accounts(db, passwords, limits),
-        sessions=Sessions(db, bus, passwords=passwords, limits=limits, lifetimes=lifetimes),
+        accounts=Accounts(db, doors.passwords, limits),
+        sessions=Sessions(db, bus, passwords=doors.passwords, limits=limits, lifetimes=lifetimes),
         api_keys=ApiKeys(db, bus),
-        authenticator=authenticator,
-        sockets=sockets,
-        uploads=uploads,
-        pipelines=pipelines,
-        selector=selector,
-        embeddings=embeddings,
-        usage=usage,
+        authenticator=doors.authenticator,
+        sockets=doors.sockets,
+        uploads=embedding.uploads,
+        pipelines=embedding.pipelines,
+        selector=embedding.selector,
+        embeddings=embedding.embeddings,
+        usage=embedding.usage,
         embedding_jobs=EmbeddingJobs(
             db,
-            objects,
-            _job_inputs(settings, uploads, selector),
-            usage,
+            parts.objects,
+            _job_inputs(settings, embedding.uploads, embedding.selector),
+            embedding.usage,
             backlog=_backlog(parts),
             wake=relay.wake,
         ),
-        job_history=JobHistory(db, bus, objects),
+        job_history=JobHistory(db, bus, parts.objects),
         job_cancellations=cancellations,
-        health=_health(parts, pipelines),
+        health=_health(parts, embedding.pipelines),
     )
+
+
+class _Doors(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may come in."""
+
+    passwords: Passwords
+    authenticator: Authenticator
+    sockets: SocketRegistry
+
+
+async def _open_doors(parts: _Parts, stack: AsyncExitStack) -> _Doors:
+    settings = parts.settings
+    passwords = Passwords(threads=settings.password_threads, queue=settings.password_queue)
+    stack.callback(passwords.close)
+    activity = Activity(parts.db)
+    activity.start()
+    stack.push_async_callback(activity.close)
+    authenticator = Authenticator(parts.db, activity, session_idle_s=settings.session_idle_s)
+    sockets = SocketRegistry(parts.bus, authenticator, activity)
+    await _run(stack, sockets)
+    return _Doors(passwords=passwords, authenticator=authenticator, sockets=sockets)
+
+
+class _Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """From data to vectors."""
+
+    uploads: Uploads
+    pipelines: Pipelines
+    selector: Selector
+    embeddings: Embeddings
+    usage: UsageMeter
+
+
+async def _start_embedding(parts: _Parts, stack: AsyncExitStack) -> _Embedding:
+    settings = parts.settings
+    detector = ContentDetector()
+    stack.callback(detector.close)
+    uploads = Uploads(parts.db, parts.objects, detector, max_upload_bytes=settings.max_upload_bytes)
+    pipelines = Pipelines(parts.db, parts.bus)
+    selector = Selector(pipelines)
+    usage = UsageMeter(parts.db)
+    usage.start()
+    stack.push_async_callback(usage.close)
+    embeddings = Embeddings(
+        parts.bus, uploads, selector, usage, replica_id=uuid4().hex, limits=_embed_limits(settings)
+    )
+    await _run(stack, pipelines, embeddings)
+    return _Embedding(
+        uploads=uploads, pipelines=pipelines, selector=selector, embeddings=embeddings, usage=usage
+    )
+
+
+async def _start_jobs(
+    parts: _Parts, stack: AsyncExitStack, usage: UsageMeter, senders: Sequence[_Service]
+) -> None:
+    """Start what works in the background for jobs, their ``senders`` first."""
+    db, bus, meter = parts.db, parts.bus, parts.telemetry.meter
+    await _run(
+        stack,
+        *senders,
+        DeadLetterMover(bus, meter=meter),
+        Claims(db, bus, meter=meter),
+        Projection(db, bus, usage, meter=meter),
+    )
+    retention = Retention(db, parts.objects, retention_s=parts.settings.job_retention_s, meter=meter)
+    retention.start()
+    stack.push_async_callback(retention.close)
+
+
+async def _run(stack: AsyncExitStack, *services: _Service) -> None:
+    """Start services in this order, and stop them in reverse."""
+    for service in services:
+        await service.start()
+        stack.push_async_callback(service.close)
 
 
 def _embed_limits(settings: Settings) -> EmbedLimits:
