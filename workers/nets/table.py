@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from workers.nets import autoencoder, classifier, gan
+from workers.nets import autoencoder, classifier, gan, words
 from workers.nets.parts import Entries, Net, NetConfig
 from workers.nets.validation import InvalidConfig, Problem, check, convert
 
@@ -14,6 +14,7 @@ _TABLES: tuple[Entries, ...] = (
     autoencoder.ENTRIES,
     classifier.ENTRIES,
     gan.ENTRIES,
+    words.ENTRIES,
 )
 NETS: Entries = MappingProxyType({name: entry for table in _TABLES for name, entry in table.items()})
 

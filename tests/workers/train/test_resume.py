@@ -16,6 +16,9 @@ SCENARIOS = [
     scenarios.denoising,
     scenarios.beta_vae,
     scenarios.vq_vae,
+    scenarios.fixmatch,
+    scenarios.mean_teacher,
+    scenarios.pseudo_label,
 ]
 
 

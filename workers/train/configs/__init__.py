@@ -10,6 +10,7 @@ from workers.train.configs.base import (
     TrainingFields,
 )
 from workers.train.configs.gan import GANOptions
+from workers.train.configs.semi_supervised import SemiSupervisedOptions
 
 __all__ = [
     "AutoencoderOptions",
@@ -18,6 +19,7 @@ __all__ = [
     "OptimizerOptions",
     "Options",
     "ScheduleOptions",
+    "SemiSupervisedOptions",
     "TrainerOptions",
     "TrainingFields",
 ]

@@ -3,6 +3,7 @@
 from workers.train.data.archives import DataDamaged, DataError, DataMissing
 from workers.train.data.datasets import DatasetLoader, PairedLoader
 from workers.train.data.images import IMAGE_SETS, ImageSet, load_images, unit_range
+from workers.train.data.labels import UNLABELLED, hide_labels
 from workers.train.data.loaders import InMemoryLoader, Loader, LoadPlan, Ragged, RaggedLoader, ReplayLoader
 from workers.train.data.texts import (
     TEXT_SETS,
@@ -19,6 +20,7 @@ from workers.train.data.texts import (
 __all__ = [
     "IMAGE_SETS",
     "TEXT_SETS",
+    "UNLABELLED",
     "Corpus",
     "DataDamaged",
     "DataError",
@@ -35,6 +37,7 @@ __all__ = [
     "ReplayLoader",
     "TaggedSet",
     "TextSet",
+    "hide_labels",
     "load_brown",
     "load_images",
     "load_phonemes",

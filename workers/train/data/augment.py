@@ -77,8 +77,8 @@ def brightness(x_BCHW: Tensor, generator: Generator, *, most: float = 0.3) -> Te
 
 
 def weak_digits(x_BCHW: Tensor, generator: Generator) -> Tensor:
-    """Weak change for pictures that a mirror would turn into something else."""
-    return shift(x_BCHW, generator)
+    """Weak change for pictures that a mirror would turn into something else: 2 pixels at a side of 28."""
+    return shift(x_BCHW, generator, most=max(1, x_BCHW.shape[-1] // 14))
 
 
 def weak_photos(x_BCHW: Tensor, generator: Generator) -> Tensor:
@@ -113,3 +113,10 @@ def word_dropout(
 def count_dropout(counts_BV: Tensor, generator: Generator, *, rate: float) -> Tensor:
     """Forget words of a bag of words with probability ``rate``."""
     return counts_BV * (torch.rand(counts_BV.shape, generator=generator) >= rate).to(counts_BV)
+
+
+def noise(x_BF: Tensor, generator: Generator, *, level: float) -> Tensor:
+    """Add normal noise to rows of numbers, ``level`` times each column's standard deviation in the batch."""
+    spread_F = x_BF.std(0, unbiased=False)
+    drawn_BF = torch.randn(x_BF.shape, generator=generator, dtype=x_BF.dtype).to(x_BF.device)
+    return x_BF + level * spread_F * drawn_BF

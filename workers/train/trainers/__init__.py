@@ -3,5 +3,6 @@
 from workers.train._towhee import TrainingConfig
 from workers.train.trainers.autoencoder import AutoencoderTrainer
 from workers.train.trainers.gan import GANTrainer
+from workers.train.trainers.semi_supervised import SemiSupervisedTrainer
 
-__all__ = ["AutoencoderTrainer", "GANTrainer", "TrainingConfig"]
+__all__ = ["AutoencoderTrainer", "GANTrainer", "SemiSupervisedTrainer", "TrainingConfig"]
