@@ -19,21 +19,27 @@ async def holding(delivery: Delivery, every_s: float) -> AsyncIterator[None]:
     It says that this process lives, not that the work moves. A beat that fails is logged and the next one
     tries again: the fence against two workers on one job is the claim, not the lease.
     """
-    beating = asyncio.create_task(_beat(delivery, every_s))
+    beating: list[asyncio.Task[None]] = []
+    # Most work is over by then, and a timer costs less than a task that sleeps.
+    first = asyncio.get_running_loop().call_later(
+        every_s, lambda: beating.append(asyncio.create_task(_beat(delivery, every_s)))
+    )
     try:
         yield
     finally:
-        beating.cancel()
-        await asyncio.wait({beating})
+        first.cancel()
+        for task in beating:
+            task.cancel()
+            await asyncio.wait({task})
 
 
 async def _beat(delivery: Delivery, every_s: float) -> None:
     while True:
-        await asyncio.sleep(every_s)
         try:
             await delivery.in_progress()
         except BusError as error:
             _log.warning("%s: could not be held: %s", delivery.subject, error)
+        await asyncio.sleep(every_s)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn, TypeVar
 
+import uvloop
 from msgspec import Meta
 
 from bus.errors import BusError
@@ -60,8 +61,11 @@ def run_worker(
         loaded = load(settings, environ)
         configure_logging(loaded.log_level)
         use_threads(loaded.worker_threads, loaded.worker_wait_policy)
-        with exporting_traces(loaded.otlp_endpoint, service=f"towhee-api worker {loaded.worker_pool}"):
-            asyncio.run(_until_told(loaded, serve))
+        with (
+            exporting_traces(loaded.otlp_endpoint, service=f"towhee-api worker {loaded.worker_pool}"),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(_until_told(loaded, serve))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_WRONG_USE

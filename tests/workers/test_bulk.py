@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ async def test_a_job_is_reported_by_the_chunk_and_its_vectors_are_stored(
     assert [(0, 0, 4), (1, 4, 4), (2, 8, 2)] == [
         (chunk.chunk, chunk.first_index, chunk.count) for chunk in chunks
     ]
-    assert [f"results/{JOB}/1/{number}.f32" for number in range(3)] == [chunk.vectors_key for chunk in chunks]
+    assert [f"jobs/{JOB}/1-{number}.f32" for number in range(3)] == [chunk.vectors_key for chunk in chunks]
     vectors = b"".join([await objects.get(chunk.vectors_key) for chunk in chunks])
     assert rows_of(TEXTS).tolist() == rows(vectors, DIMENSION).tolist()
     assert sum(map(len, TEXTS)) == sum(chunk.tokens for chunk in chunks)
@@ -82,7 +83,7 @@ async def test_failures_carry_the_index_in_the_job(
     assert [(3, "INVALID_INPUT"), (4, "INTERNAL"), (5, "NOT_FOUND")] == [
         (failure.index, failure.code) for failure in failures
     ]
-    assert not any(rows(await objects.get(f"results/{JOB}/1/1.f32"), DIMENSION).ravel())
+    assert not any(rows(await objects.get(f"jobs/{JOB}/1-1.f32"), DIMENSION).ravel())
 
 
 async def test_chunks_that_are_delivered_already_are_skipped(
@@ -316,6 +317,10 @@ async def test_something_else_on_the_lane_is_terminated(bus: MemoryBus, worker: 
     await settled(bus)
 
 
+def _is_handed_back(caplog: pytest.LogCaptureFixture, times: int) -> bool:
+    return caplog.text.count("job-1 is handed back") == times
+
+
 async def test_a_job_for_a_pipeline_that_is_nowhere_is_handed_back_and_fails_in_the_end(
     bus: MemoryBus, worker: RunningWorker, objects: ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -324,7 +329,7 @@ async def test_a_job_for_a_pipeline_that_is_nowhere_is_handed_back_and_fails_in_
     await server.start()
     await server.create(JOB, TEXTS, chunk_size=4)
     for number in range(1, 6):
-        await soon(lambda wanted=number: caplog.text.count("job-1 is handed back") == wanted)
+        await soon(partial(_is_handed_back, caplog, number))
         assert not any(isinstance(report, JobAttemptFailed) for report in server.reports)
         bus.advance(LONGEST_S)
 
@@ -344,7 +349,7 @@ async def test_a_store_that_fails_costs_time_and_no_result(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A folder stands where a result belongs, as a full or broken store would refuse it."""
-    obstacle = tmp_path / "objects" / "results" / JOB / "1" / "2.f32"
+    obstacle = tmp_path / "objects" / "jobs" / JOB / "1-2.f32"
     (obstacle / "in the way").mkdir(parents=True)
     await server.create(JOB, TEXTS, chunk_size=4)
     await soon(lambda: "job-1 is handed back" in caplog.text)

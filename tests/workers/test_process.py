@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ADDRESSES = {"NATS_URL": "nats://127.0.0.1:1", "OBJECT_STORE_URL": "file:///nonexistent"}
 
-#: A worker that says that it runs and how many threads torch has, and works until it is told to stop.
+#: A worker that says what it runs on and how many threads torch has, and works until it is told to stop.
 WORKER = """
 import asyncio, os, sys
 from workers.process import ReadyFile, WorkerFailed, WorkerSettings, run_worker
@@ -20,6 +20,7 @@ from workers.process import ReadyFile, WorkerFailed, WorkerSettings, run_worker
 async def serve(settings, stop):
     assert "torch" not in sys.modules
     import torch
+    print(type(asyncio.get_running_loop()).__module__)
     print(torch.get_num_threads(), os.environ["OMP_WAIT_POLICY"], os.environ["TOKENIZERS_PARALLELISM"])
     if settings.worker_pool == "broken":
         raise WorkerFailed("the device is gone")
@@ -47,6 +48,7 @@ def test_a_worker_drains_on_a_signal_and_exits_0(number: signal.Signals, tmp_pat
     ready = tmp_path / "ready"
     process = start(WORKER, {**ADDRESSES, "TOWHEE_API_WORKER_READY_FILE": str(ready)})
     assert process.stdout is not None
+    assert "uvloop" == process.stdout.readline().strip()
     assert "1 PASSIVE false" == process.stdout.readline().strip()
     assert "serving" == process.stdout.readline().strip()
     assert ready.exists()
@@ -65,7 +67,7 @@ def test_threads_are_set_before_torch_is_loaded() -> None:
         "TOWHEE_API_WORKER_POOL": "broken",
     }
     output, _ = start(WORKER, environ).communicate(timeout=30)
-    assert "2 ACTIVE false" == output.strip()
+    assert ["uvloop", "2 ACTIVE false"] == output.splitlines()
 
 
 def test_a_worker_that_can_not_go_on_exits_1_with_one_line() -> None:

@@ -177,7 +177,8 @@ class JobAttempt:
             embedded = await self._embedder.embed(request)
         except Died as died:
             raise DiedOf(first_index + died.index, died.how) from died
-        vectors_key = f"results/{claim.job_id}/{claim.attempt}/{chunk}.f32"
+        # Beside the inputs: a folder for each attempt would cost a small job more than its vectors.
+        vectors_key = f"jobs/{claim.job_id}/{claim.attempt}-{chunk}.f32"
         await tools.objects.put(vectors_key, row_bytes(embedded.vectors))
         message = ItemsEmbedded(
             job_id=claim.job_id,
