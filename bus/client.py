@@ -15,7 +15,7 @@ from bus.connection import Connection
 from bus.dead_letters import DeadLetters
 from bus.delivery import ERROR_CODE, MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
-from bus.errors import NoAnswer, PublishFailed, StreamFull
+from bus.errors import AnswerLate, NoAnswer, PublishFailed, StreamFull
 from bus.handling import handle, respond
 from bus.jetstream import UNAVAILABLE, ApiRefused, read_publish_ack
 from bus.nats_dead_letters import NatsDeadLetters
@@ -155,7 +155,7 @@ class NatsBus:
         """Ask whoever answers on the subject.
 
         Raises:
-            NoAnswer: nobody is there, or nobody answered in time, or whoever did failed.
+            NoAnswer: nobody is there, or nobody answered in time (`AnswerLate`), or whoever did failed.
             NotPermitted: this credential may not ask there.
         """
         raw = codec.encode(message)
@@ -166,6 +166,8 @@ class NatsBus:
             remaining_s = max(0.0, deadline - asyncio.get_running_loop().time())
             try:
                 answer = await self._connection.request(subject, raw, headers=headers, timeout_s=remaining_s)
+            except nats.errors.TimeoutError as error:
+                raise AnswerLate(f"{subject}: no answer within {timeout_s:g} s") from error
             except TRANSIENT as error:
                 raise NoAnswer(f"{subject}: {error}") from error
             if ERROR_CODE in (answer.headers or {}):

@@ -41,6 +41,10 @@ class NoAnswer(BusError):
     """Nobody answered a question in time, or nobody is there to be asked."""
 
 
+class AnswerLate(NoAnswer):
+    """Whoever was asked did not answer in time; they may have done what they were asked to."""
+
+
 class UnexpectedAnswer(BusError):
     """A question was answered with a message that is no answer to it."""
 

@@ -13,7 +13,7 @@ from bus import codec, subjects, tracing
 from bus.dead_letters import DeadLetters
 from bus.delivery import MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
-from bus.errors import BusError, NoAnswer, PublishFailed
+from bus.errors import AnswerLate, BusError, NoAnswer, PublishFailed
 from bus.handling import handle, respond
 from bus.memory_dead_letters import MemoryDeadLetters
 from bus.memory_streams import MemoryPuller, MemoryQueue, MemoryStream
@@ -152,7 +152,7 @@ class MemoryBus:
             try:
                 raw = await asyncio.wait_for(question.answer, timeout_s)
             except TimeoutError as error:
-                raise NoAnswer(f"{subject}: no answer within {timeout_s:g} s") from error
+                raise AnswerLate(f"{subject}: no answer within {timeout_s:g} s") from error
             if raw is None:
                 raise NoAnswer(f"{subject}: whoever answers there failed")
             return codec.decode(raw)

@@ -48,8 +48,8 @@ _RUNNING = StateChanged(state=JobState.RUNNING)
 # and nothing to say of one, so that all of it is one statement; of two at once the second finds no row.
 _CLAIM_NEW = """
 WITH taken AS (
-    UPDATE jobs SET attempt = 1, state = {}, worker_id = {}, heartbeat_at = now(), started_at = now(),
-        last_seq = last_seq + 1
+    UPDATE jobs SET attempt = 1, state = {}, worker_id = {}, claim_id = {}, heartbeat_at = now(),
+        started_at = now(), last_seq = last_seq + 1
     WHERE id = {} AND kind = {} AND state = {} AND attempt = 0
     RETURNING id, last_seq
 ), told AS (
@@ -97,7 +97,11 @@ class Claims:
         return await self.heartbeat(message)
 
     async def claim(self, claim: ClaimJob) -> JobClaimed | JobClaimRefused:
-        """Give the job to the worker that asks, under a new attempt number, whoever had it before."""
+        """Give the job to the worker that asks, under a new attempt number, whoever had it before.
+
+        The very same question asked again gets the attempt that it got before, as long as nobody else has the
+        job: its answer was late, and the worker knows of no other.
+        """
         job_id = parse_job_id(claim.job_id)
         answer, seq = await self._claim_new(job_id, claim) or await self._claim_any(job_id, claim)
         self._claims.add(1, {"outcome": "claimed" if isinstance(answer, JobClaimed) else answer.reason})
@@ -112,6 +116,7 @@ class Claims:
             _CLAIM_NEW,
             JobState.RUNNING.value,
             claim.worker_id,
+            claim.id,
             job_id,
             EMBEDDING,
             JobState.QUEUED.value,
@@ -126,10 +131,14 @@ class Claims:
         self, job_id: UUID | None, claim: ClaimJob
     ) -> tuple[JobClaimed | JobClaimRefused, int]:
         async with self._db.transaction():
-            row = await self._take(job_id, claim.worker_id)
-            if row is None:
-                return JobClaimRefused(job_id=claim.job_id, reason=await self._reason(job_id)), 0
-            seq = await self._record_running(row)
+            row = await self._take(job_id, claim)
+            if row is not None:
+                seq = await self._record_running(row)
+            else:
+                row = await self._find_held(job_id, claim)
+                if row is None:
+                    return JobClaimRefused(job_id=claim.job_id, reason=await self._reason(job_id)), 0
+                seq = row["last_seq"]
             answer = JobClaimed(
                 job_id=claim.job_id,
                 attempt=row["attempt"],
@@ -145,18 +154,31 @@ class Claims:
         self._heartbeats.add(1, {"verdict": verdict})
         return HeartbeatAnswered(job_id=heartbeat.job_id, verdict=verdict)
 
-    async def _take(self, job_id: UUID | None, worker_id: str) -> dict[str, Any] | None:
+    async def _take(self, job_id: UUID | None, claim: ClaimJob) -> dict[str, Any] | None:
         return await self._db.fetch_one(
-            "UPDATE jobs SET attempt = attempt + 1, state = {}, worker_id = {}, heartbeat_at = now(),"
-            " started_at = coalesce(started_at, now())"
-            " WHERE id = {} AND kind = {} AND state IN ({}, {})"
+            "UPDATE jobs SET attempt = attempt + 1, state = {}, worker_id = {}, claim_id = {},"
+            " heartbeat_at = now(), started_at = coalesce(started_at, now())"
+            " WHERE id = {} AND kind = {} AND state IN ({}, {}) AND claim_id IS DISTINCT FROM {}"
             " RETURNING id, attempt, last_seq, attempt - 1 - cardinality(let_go) AS num_lost",
             JobState.RUNNING.value,
-            worker_id,
+            claim.worker_id,
+            claim.id,
             job_id,
             EMBEDDING,
             JobState.QUEUED.value,
             JobState.RUNNING.value,
+            claim.id,
+        )
+
+    async def _find_held(self, job_id: UUID | None, claim: ClaimJob) -> dict[str, Any] | None:
+        """Find the attempt that this very question got before; the row is locked as `_take` does."""
+        return await self._db.fetch_one(
+            "SELECT id, attempt, last_seq, attempt - 1 - cardinality(let_go) AS num_lost FROM jobs"
+            " WHERE id = {} AND kind = {} AND state = {} AND claim_id = {} FOR UPDATE",
+            job_id,
+            EMBEDDING,
+            JobState.RUNNING.value,
+            claim.id,
         )
 
     async def _record_running(self, row: dict[str, Any]) -> int:

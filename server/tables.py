@@ -109,6 +109,7 @@ class Jobs(Table, tablename="jobs"):
     started_at = Timestamptz(null=True)
     finished_at = Timestamptz(null=True)
     let_go = Array(base_column=Integer())
+    claim_id = Text(null=True)
 
 
 class EmbeddingJobs(Table, tablename="embedding_jobs"):

@@ -15,7 +15,7 @@ from bus import requests, subjects, topology
 from bus.consumer import holding, processing
 from bus.dead_letters import Death
 from bus.envelope import Message
-from bus.errors import NoAnswer, NotSettled, UnexpectedAnswer
+from bus.errors import AnswerLate, NoAnswer, NotSettled, UnexpectedAnswer
 from bus.memory import MemoryBus
 from bus.messages import (
     ClaimJob,
@@ -154,6 +154,40 @@ async def test_a_claim_is_answered(bus: MemoryBus, expected: JobClaimed | JobCla
     await bus.answer(subjects.JOB_CLAIM, answer, group=subjects.SERVERS)
 
     assert expected == await requests.claim(bus, "1", worker_id="w")
+
+
+async def test_a_claim_whose_answer_is_late_is_the_same_question_again(bus: MemoryBus) -> None:
+    asked: list[Message] = []
+    is_over = asyncio.Event()
+
+    async def answer(question: Message) -> Message:
+        asked.append(question)
+        if len(asked) < requests.CLAIM_TRIES:
+            await is_over.wait()
+        return CLAIMED
+
+    await bus.answer(subjects.JOB_CLAIM, answer, group=subjects.SERVERS)
+
+    assert CLAIMED == await requests.claim(bus, "1", worker_id="w", timeout_s=0.05)
+    assert [asked[0]] * requests.CLAIM_TRIES == asked
+    is_over.set()
+
+
+async def test_a_claim_is_not_asked_for_ever(bus: MemoryBus) -> None:
+    asked: list[Message] = []
+    is_over = asyncio.Event()
+
+    async def answer(question: Message) -> Message:
+        asked.append(question)
+        await is_over.wait()
+        return CLAIMED
+
+    await bus.answer(subjects.JOB_CLAIM, answer, group=subjects.SERVERS)
+
+    with pytest.raises(AnswerLate):
+        await requests.claim(bus, "1", worker_id="w", timeout_s=0.02)
+    assert requests.CLAIM_TRIES == len(asked)
+    is_over.set()
 
 
 async def test_a_heartbeat_is_answered(bus: MemoryBus) -> None:

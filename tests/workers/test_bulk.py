@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bus import subjects
+from bus.envelope import Message
 from bus.memory import MemoryBus
 from bus.messages import CancelJob, ClaimJob, JobAttemptFailed, JobAttemptLetGo, ObjectInput
 from bus.messages.embedding import encode_inputs
@@ -307,6 +309,38 @@ async def test_a_job_whose_chunk_takes_long_is_with_another_worker_within_a_seco
     chunks = await server.wait_for_chunks(JOB, 5)
     assert ([2] * 5, [0, 1, 2, 3, 4]) == ([c.attempt for c in chunks], [c.chunk for c in chunks])
     assert first in chunks
+    toy.gate.set()
+    await worker.task
+    await successor.stop()
+
+
+async def test_a_job_goes_back_although_nobody_takes_the_last_word_about_its_attempt(
+    bus: MemoryBus,
+    worker: RunningWorker,
+    server: JobServer,
+    toy: ToyPipeline,
+    start_successor: Callable[[], RunningWorker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish, is_over = bus.publish, asyncio.Event()
+
+    async def publish_slowly(subject: str, message: Message, **options: Any) -> None:  # noqa: ANN401 - passed on
+        if isinstance(message, JobAttemptLetGo):
+            await is_over.wait()
+        await publish(subject, message, **options)
+
+    monkeypatch.setattr(bus, "publish", publish_slowly)
+    toy.gate.clear()
+    await server.create(JOB, TEXTS, chunk_size=2)
+    assert await asyncio.to_thread(toy.entered.acquire, timeout=10)
+    successor = start_successor()
+
+    worker.tell_to_stop()
+
+    chunks = await server.wait_for_chunks(JOB, 5)
+    assert {2} == {chunk.attempt for chunk in chunks}
+    assert not any(isinstance(report, JobAttemptLetGo) for report in server.reports)
+    is_over.set()
     toy.gate.set()
     await worker.task
     await successor.stop()

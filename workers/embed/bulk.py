@@ -37,6 +37,9 @@ _SUSPECT_AFTER = 2
 _GIVE_UP_AFTER = 6
 #: The last word about an attempt; without it the attempt counts as lost, which does no great harm.
 _LAST_WORD_S = 3.0
+#: What it gets before the job itself goes back, which waits for nothing longer: another worker is to have it
+#: within a second.
+_HEAD_START_S = 0.1
 
 
 class BulkHandler:
@@ -57,6 +60,9 @@ class BulkHandler:
         if not isinstance(command, EmbedJob):
             reason = f"{type(command).__name__} is no command of the bulk lane."
             await delivery.dead_letter(Death(code="INVALID_INPUT", reason=reason))
+            return
+        if self._draining.is_set():
+            await delivery.nak()
             return
         try:
             with processing(delivery), self._orders.watching(command.job_id) as cancelled:
@@ -95,9 +101,7 @@ class BulkHandler:
             await self._let_go(answer, End.DRAINED)
             raise
         else:
-            if end is not End.DONE:
-                await self._let_go(answer, end)
-            await (delivery.nak() if end is End.DRAINED else delivery.ack())
+            await self._leave(answer, delivery, end)
 
     async def _attempt(self, claimed: JobClaimed, cancelled: asyncio.Event) -> End:
         tools = self._tools
@@ -108,6 +112,19 @@ class BulkHandler:
                 "job %s was lost %d times: it is worked on alone", claimed.job_id, claimed.num_lost
             )
         return await JobAttempt(tools, claimed, signals, tools.alone if is_suspect else tools.engine).run()
+
+    async def _leave(self, claimed: JobClaimed, delivery: Delivery, end: End) -> None:
+        """Settle the delivery of an attempt that has ended by itself or was told to."""
+        if end is End.DONE:
+            await delivery.ack()
+            return
+        telling = asyncio.create_task(self._let_go(claimed, end))
+        try:
+            await asyncio.wait({telling}, timeout=_HEAD_START_S)
+            await (delivery.nak() if end is End.DRAINED else delivery.ack())
+            await telling
+        finally:
+            telling.cancel()
 
     async def _let_go(self, claimed: JobClaimed, end: End) -> None:
         """Say that the attempt has ended and its worker lives."""

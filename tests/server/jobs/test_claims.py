@@ -95,6 +95,31 @@ async def test_a_second_attempt_is_told_which_chunks_are_done(
     assert (2, [0, 3]) == (second.attempt, second.done_chunks)
 
 
+@pytest.mark.parametrize("num_before", [0, 1])
+async def test_the_same_question_asked_again_gets_the_same_attempt(
+    replica: Replica, bus: MemoryBus, worker: Worker, owner: Principal, num_before: int
+) -> None:
+    job = await replica.create(owner, 9)
+    for _ in range(num_before):
+        await worker.report(await worker.claim(job.id), 1)
+        await replica.projection.step()
+    question = ClaimJob(job_id=str(job.id), worker_id="worker-2")
+
+    answers = await asyncio.gather(*(bus.ask(subjects.JOB_CLAIM, question, timeout_s=5) for _ in range(5)))
+
+    claimed = [answer for answer in answers if isinstance(answer, JobClaimed)]
+    expected = (num_before + 1, [1] * num_before, num_before)
+    assert [expected] * 5 == [(answer.attempt, answer.done_chunks, answer.num_lost) for answer in claimed]
+    await worker.finish(claimed[0])
+    await replica.projection.step()
+    changes = [
+        record.state for record in await replica.history_of(job) if isinstance(record, JobStateChangedRecord)
+    ]
+    running = [JobState.RUNNING] * (num_before + 1)
+    assert [JobState.QUEUED, *running, JobState.SUCCEEDED] == changes
+    assert isinstance(await bus.ask(subjects.JOB_CLAIM, question, timeout_s=5), JobClaimRefused)
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
