@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from bus.errors import ObjectNotFound
 from bus.objects import ObjectStore
 from bus.port import Bus
 from server.database import Database
@@ -70,7 +71,7 @@ class JobHistory:
         chunk. Leaving the iteration, or being cancelled in it, releases everything.
 
         Raises:
-            NotFound: no such job, or somebody else's.
+            NotFound: no such job, or somebody else's; or it has ended and is deleted at this moment.
             InvalidInput: ``after`` is no cursor of this job (path ``after``).
         """
         _, start = await self._start(user_id, job_id, after)
@@ -80,14 +81,15 @@ class JobHistory:
                 bell.clear()
                 rows = await self._rows(job_id, seq)
                 for row in rows:
-                    for record in await self._expand(row, start):
+                    for record in await self._read(job_id, row, start):
                         yield record
                     seq = row.seq + 1
                 if rows:
                     continue
                 job = await self._db.fetch_one("SELECT state, last_seq FROM jobs WHERE id = {}", job_id)
                 if job is None:
-                    return
+                    # An end without a word would look like the end of the job.
+                    raise _no_such_job()
                 if job["last_seq"] < seq:
                     if JobState(job["state"]).is_final:
                         return
@@ -101,7 +103,7 @@ class JobHistory:
             EMBEDDING,
         )
         if job is None:
-            raise NotFound("There is no such job.", path=("job_id",))
+            raise _no_such_job()
         position = decode_cursor(after)
         if position.seq > job["last_seq"]:
             raise InvalidInput("This is a cursor of another job.", path=("after",))
@@ -116,6 +118,22 @@ class JobHistory:
             _ROWS,
         )
         return [_Row(**row) for row in rows]
+
+    async def _read(self, job_id: UUID, row: _Row, after: Position) -> list[JobEventRecord]:
+        try:
+            return await self._expand(row, after)
+        except ObjectNotFound as error:
+            if await self._is_going(job_id):
+                raise _no_such_job() from error
+            raise
+
+    async def _is_going(self, job_id: UUID) -> bool:
+        """Whether a job is deleted, or is at this moment: its vectors go first, while its row is locked."""
+        job = await self._db.fetch_one("SELECT state FROM jobs WHERE id = {}", job_id)
+        if job is None or not JobState(job["state"]).is_final:
+            return job is None
+        statement = "SELECT id FROM jobs WHERE id = {} FOR KEY SHARE SKIP LOCKED"
+        return await self._db.fetch_one(statement, job_id) is None
 
     async def _expand(self, row: _Row, after: Position) -> list[JobEventRecord]:
         """Return the records of one row that come after a position."""
@@ -158,3 +176,7 @@ class JobHistory:
                 )
             )
         return records
+
+
+def _no_such_job() -> NotFound:
+    return NotFound("There is no such job.", path=("job_id",))

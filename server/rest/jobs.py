@@ -198,12 +198,16 @@ class JobsController(Controller):
 
 async def _server_sent(events: AsyncGenerator[JobEventRecord | None, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
-        async for event in events:
-            if event is None:
-                yield COMMENT
-                continue
-            name, data = _describe(event)
-            yield encode_event(event.cursor, name, {**data, "attempt": event.attempt, "at": event.at})
+        try:
+            async for event in events:
+                if event is None:
+                    yield COMMENT
+                    continue
+                name, data = _describe(event)
+                yield encode_event(event.cursor, name, {**data, "attempt": event.attempt, "at": event.at})
+        except NotFound:
+            # Deleted while it was read; the client hears so when it comes back.
+            return
 
 
 def _describe(event: JobEventRecord) -> tuple[str, dict[str, Any]]:

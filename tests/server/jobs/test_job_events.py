@@ -276,7 +276,9 @@ async def test_a_job_that_is_deleted_ends_its_subscriptions(replica: Replica, ow
         await anext(events)
         await replica.db.execute("DELETE FROM users WHERE id = {}", owner.user_id)
 
-        assert [] == await asyncio.wait_for(_rest(events), 5)
+        with pytest.raises(NotFound):
+            await asyncio.wait_for(_rest(events), 5)
+    assert replica.history.is_idle
 
 
 async def test_vectors_that_are_gone_are_an_error_and_not_a_gap(

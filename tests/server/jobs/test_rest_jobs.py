@@ -7,6 +7,7 @@ from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from bus.memory import MemoryBus
+from bus.objects import ObjectStore
 from server.auth.activity import Activity
 from server.auth.api_keys import ApiKeys
 from server.auth.authenticator import Authenticator
@@ -212,6 +214,21 @@ async def test_a_client_that_comes_back_goes_on_after_the_last_event_it_saw(
     assert 204 == (await rest.get(url, headers={"last-event-id": ids[-1]})).status_code
     answer = await rest.get(url, headers={"last-event-id": "yesterday"})
     assert (400, ["after"]) == (answer.status_code, answer.json()["error"]["path"])
+
+
+async def test_a_job_that_is_deleted_while_it_is_read_ends_the_stream_in_order(
+    rest: httpx.AsyncClient, ended: EmbeddingJobRecord, objects: ObjectStore, database_url: str
+) -> None:
+    retention = await asyncpg.connect(database_url)
+    async with retention.transaction():
+        await retention.execute("SELECT id FROM jobs WHERE id = $1 FOR UPDATE", ended.id)
+        await objects.delete_below(f"jobs/{ended.id}")
+
+        answer = await rest.get(f"/v1/jobs/{ended.id}/events")
+    await retention.close()
+
+    assert 200 == answer.status_code
+    assert {"job_state_changed"} == {event["event"] for event in _events(answer.text)}
 
 
 class Browser:

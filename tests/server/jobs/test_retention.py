@@ -1,6 +1,7 @@
 """What is over goes when its time has come, and nothing else does."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -13,9 +14,9 @@ from server.auth.principal import Principal
 from server.database import Database
 from server.errors import NotFound
 from server.ids import new_id
-from server.records import EmbeddingJobRecord
+from server.records import EmbeddingJobRecord, ItemEmbeddedRecord, JobEventRecord
 from server.retention import Retention
-from tests.support.jobs import Counted, Replica, Worker
+from tests.support.jobs import CHUNK_SIZE, Counted, Replica, Worker
 
 DAY_S = 24 * 3600.0
 
@@ -80,6 +81,50 @@ async def test_an_ended_job_goes_with_its_events_its_outbox_and_all_its_objects(
         assert 0 == row["n"]
     assert 8 == len(await replica.history_of(young))
     assert 1 == attic.counted.total("towhee.retention.deleted", table="jobs")
+
+
+async def test_who_reads_a_job_while_it_goes_hears_that_there_is_no_such_job_any_more(
+    replica: Replica,
+    worker: Worker,
+    owner: Principal,
+    attic: Attic,
+    objects: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Vectors are deleted first, then rows; a subscriber may be between any two of them."""
+    job = await replica.create(owner, 20 * CHUNK_SIZE)
+    await worker.finish(await worker.claim(job.id))
+    await replica.projection.step()
+    await _age(replica.db, job.id, timedelta(days=2))
+    are_gone, go_on = asyncio.Event(), asyncio.Event()
+    delete_below = objects.delete_below
+
+    async def delete_and_wait(prefix: str) -> None:
+        await delete_below(prefix)
+        are_gone.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(objects, "delete_below", delete_and_wait)
+    subscriptions = [replica.history.subscribe(owner.user_id, job.id) for _ in range(2)]
+    for events in subscriptions:
+        while not isinstance(await anext(events), ItemEmbeddedRecord):
+            pass
+
+    sweeping = asyncio.create_task(attic.sweep())
+    await asyncio.wait_for(are_gone.wait(), 5)
+    with pytest.raises(NotFound):
+        await _read_on(subscriptions[0])
+    go_on.set()
+    await asyncio.wait_for(sweeping, 5)
+    with pytest.raises(NotFound):
+        await _read_on(subscriptions[1])
+    assert replica.history.is_idle
+
+
+async def _read_on(events: AsyncIterator[JobEventRecord]) -> None:
+    async with asyncio.timeout(5):
+        async for _ in events:
+            pass
 
 
 async def test_an_open_job_stays_however_old_it_is(
