@@ -72,13 +72,17 @@ class BertEncoder(nn.Module):
             ids_BL: token ids, int64, padded at the end with any id.
             mask_BL: True where there is a token; None when nothing is padded.
         """
-        words_BLD = functional.embedding(ids_BL, self.words)
-        summed = words_BLD + self.positions[: ids_BL.shape[1]] + self.types[0]
-        x_BLD: Tensor = self.norm(summed)
+        x_BLD = self.embed(ids_BL)
         mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :]
         for layer in self.layers:
             x_BLD = layer(x_BLD, mask_B11L)
         return x_BLD
+
+    def embed(self, ids_BL: Tensor) -> Tensor:
+        """What the layers begin with: words and places, (B, L, D)."""
+        words_BLD = functional.embedding(ids_BL, self.words)
+        normed: Tensor = self.norm(words_BLD + self.positions[: ids_BL.shape[1]] + self.types[0])
+        return normed
 
 
 def bert_from_weights(config: BertConfig, weights: Mapping[str, Tensor]) -> BertEncoder:

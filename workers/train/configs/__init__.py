@@ -9,12 +9,14 @@ from workers.train.configs.base import (
     TrainerOptions,
     TrainingFields,
 )
+from workers.train.configs.fine_tune import FineTuneOptions
 from workers.train.configs.gan import GANOptions
 from workers.train.configs.semi_supervised import SemiSupervisedOptions
 
 __all__ = [
     "AutoencoderOptions",
     "CheckpointOptions",
+    "FineTuneOptions",
     "GANOptions",
     "OptimizerOptions",
     "Options",

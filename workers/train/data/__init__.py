@@ -3,6 +3,7 @@
 from workers.train.data.archives import DataDamaged, DataError, DataMissing
 from workers.train.data.datasets import DatasetLoader, PairedLoader
 from workers.train.data.images import IMAGE_SETS, ImageSet, load_images, unit_range
+from workers.train.data.labelled import labelled_pictures, labelled_texts
 from workers.train.data.labels import UNLABELLED, hide_labels
 from workers.train.data.loaders import InMemoryLoader, Loader, LoadPlan, Ragged, RaggedLoader, ReplayLoader
 from workers.train.data.texts import (
@@ -38,6 +39,8 @@ __all__ = [
     "TaggedSet",
     "TextSet",
     "hide_labels",
+    "labelled_pictures",
+    "labelled_texts",
     "load_brown",
     "load_images",
     "load_phonemes",

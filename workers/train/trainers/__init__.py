@@ -6,3 +6,6 @@ from workers.train.trainers.gan import GANTrainer
 from workers.train.trainers.semi_supervised import SemiSupervisedTrainer
 
 __all__ = ["AutoencoderTrainer", "GANTrainer", "SemiSupervisedTrainer", "TrainingConfig"]
+from workers.train.trainers.fine_tune import FineTuneTrainer
+
+__all__ = ["AutoencoderTrainer", "FineTuneTrainer", "TrainingConfig"]
