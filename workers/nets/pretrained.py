@@ -1,4 +1,4 @@
-"""The models of Towhee's hosted operators as nets of the table, out of installed packages: no hub is asked."""
+"""The models of the hosted operators as nets of the table, out of installed packages: no hub is asked."""
 
 import importlib.util
 from collections.abc import Callable, Mapping

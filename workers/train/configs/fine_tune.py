@@ -23,7 +23,8 @@ class FineTuneOptions(TrainerOptions, frozen=True):
         batch_norm: whether statistics of batch norms that learn follow the new data; those of frozen stages
             never do.
         dropout: before the classifier.
-        augment: pictures are changed at random in training: mirror, or also moved by up to an eighth of a side.
+        augment: what happens to pictures at random in training: mirror, or also a move by up to an eighth of
+            a side.
         cache: what the frozen stages give is computed once, before training, and kept in memory. Loaders and
             iterables are not cached.
     """

@@ -2,10 +2,8 @@
 
 from workers.train._towhee import TrainingConfig
 from workers.train.trainers.autoencoder import AutoencoderTrainer
+from workers.train.trainers.fine_tune import FineTuneTrainer
 from workers.train.trainers.gan import GANTrainer
 from workers.train.trainers.semi_supervised import SemiSupervisedTrainer
 
-__all__ = ["AutoencoderTrainer", "GANTrainer", "SemiSupervisedTrainer", "TrainingConfig"]
-from workers.train.trainers.fine_tune import FineTuneTrainer
-
-__all__ = ["AutoencoderTrainer", "FineTuneTrainer", "TrainingConfig"]
+__all__ = ["AutoencoderTrainer", "FineTuneTrainer", "GANTrainer", "SemiSupervisedTrainer", "TrainingConfig"]

@@ -56,7 +56,7 @@ class FineTuneTrainer(EncodingTrainer):
             raise InvalidConfig([problem])
         headed.dropout.p = options.dropout
         headed.freeze(num_stages if options.method == "probe" else options.frozen_stages)
-        self.model = self.forward_model = headed
+        self.model = headed
         self._augment = _AUGMENTATIONS[options.augment]
 
     def _headed(self, model: nn.Module) -> Headed:
