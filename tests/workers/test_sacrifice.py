@@ -106,6 +106,22 @@ async def test_a_cancelled_request_takes_the_process_along(alone: SacrificialEng
     assert 1 == (await _embed(alone, "x")).tokens[0]
 
 
+async def test_the_process_has_no_address_and_no_credential(
+    alone: SacrificialEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("DATABASE_URL", "NATS_URL", "TOWHEE_API_NATS_CREDENTIALS", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
+    for name in secrets:
+        monkeypatch.setenv(name, "a secret")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+    await _embed(alone, "good")
+
+    file = Path(f"/proc/{_pid(alone)}/environ")
+    environ = file.read_bytes().decode().split("\0")  # noqa: ASYNC240 - the kernel has it in memory
+    assert "a secret" not in "".join(environ)
+    assert {"OMP_WAIT_POLICY=PASSIVE", f"PATH={os.environ['PATH']}"} <= set(environ)
+
+
 async def test_what_is_not_its_inputs_fault_is_told_apart(alone: SacrificialEngine) -> None:
     broken = SacrificialEngine(LOADER, {"broken": 1})
     with pytest.raises(NotStarted, match="ended with code 1"):

@@ -20,6 +20,7 @@ from workers.embed.items import (
 )
 from workers.embed.sacrifice import frames
 from workers.embed.sacrifice.frames import Frame, Plan, Question, Ready, Row
+from workers.embed.sacrifice.surroundings import surroundings
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[-1])['sys_path'];"
@@ -76,6 +77,7 @@ class _Child:
             msgspec.json.encode(plan).decode(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=surroundings(os.environ),
             # Ctrl-C is for the worker, which lets the child finish.
             start_new_session=True,
         )
