@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from workers.nets import autoencoder, classifier, efficientnet, gan, sentences, words
+from workers.nets import autoencoder, classifier, efficientnet, gan, sentences, seq2seq, sequences, words
 from workers.nets.parts import Entries, Net, NetConfig
 from workers.nets.validation import InvalidConfig, Problem, check, convert
 
@@ -17,6 +17,8 @@ _TABLES: tuple[Entries, ...] = (
     words.ENTRIES,
     efficientnet.ENTRIES,
     sentences.ENTRIES,
+    sequences.ENTRIES,
+    seq2seq.ENTRIES,
 )
 NETS: Entries = MappingProxyType({name: entry for table in _TABLES for name, entry in table.items()})
 
