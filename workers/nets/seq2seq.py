@@ -79,9 +79,7 @@ class Seq2Seq(SequenceEncoder):
         keys_BSH = self.keys(self.dropped(states_BSE))
         return Memory(states_BSE, keys_BSH, inside(ids_lengths, ids.shape[1]), start)
 
-    def write(
-        self, memory: Memory, target_BT: Tensor, hidden: Hidden | None = None
-    ) -> tuple[Tensor, Hidden]:
+    def write(self, memory: Memory, target_BT: Tensor, hidden: Hidden | None = None) -> tuple[Tensor, Hidden]:
         """Logits (B, T, V) of what follows each token of ``target_BT``, and the state to go on from."""
         x_BTD = locked_dropout(self.target_embed(target_BT), self._input_dropout, training=self.training)
         out_BTH, after = self.decoder(x_BTD, memory.start if hidden is None else hidden)

@@ -11,6 +11,7 @@ from workers.train.configs.base import (
 )
 from workers.train.configs.fine_tune import FineTuneOptions
 from workers.train.configs.gan import GANOptions
+from workers.train.configs.rnn import RNNOptions
 from workers.train.configs.semi_supervised import SemiSupervisedOptions
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "GANOptions",
     "OptimizerOptions",
     "Options",
+    "RNNOptions",
     "ScheduleOptions",
     "SemiSupervisedOptions",
     "TrainerOptions",

@@ -4,6 +4,14 @@ from workers.train._towhee import TrainingConfig
 from workers.train.trainers.autoencoder import AutoencoderTrainer
 from workers.train.trainers.fine_tune import FineTuneTrainer
 from workers.train.trainers.gan import GANTrainer
+from workers.train.trainers.rnn import RNNTrainer
 from workers.train.trainers.semi_supervised import SemiSupervisedTrainer
 
-__all__ = ["AutoencoderTrainer", "FineTuneTrainer", "GANTrainer", "SemiSupervisedTrainer", "TrainingConfig"]
+__all__ = [
+    "AutoencoderTrainer",
+    "FineTuneTrainer",
+    "GANTrainer",
+    "RNNTrainer",
+    "SemiSupervisedTrainer",
+    "TrainingConfig",
+]
