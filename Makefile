@@ -57,6 +57,9 @@ training-data: $(RUN_STAMP) ## Fetch the training sets that are missing, by pinn
 training-report: $(DEV_STAMP) training-data ## Run report rows without a result: make training-report ARGS="--rows mnist --budget-s 600"
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m workers.train.evidence $(ARGS)
 
+training-resume: $(DEV_STAMP) ## Kill trainers, resume, compare: make training-resume ARGS="--trainer autoencoder --kills 20 --seed 1"
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.workers.train.kills $(ARGS)
+
 schema: $(DEV_STAMP) ## Print schema.graphql from the code
 	$(BIN)/towhee-api schema > schema.graphql.new
 	mv schema.graphql.new schema.graphql
@@ -92,4 +95,4 @@ $(DEV_STAMP): $(RUN_STAMP)
 	    echo "$$broken" >&2; exit 1; fi
 	@rm -f $(BIN)/.installed-dev-*; touch $@
 
-.PHONY: help up test training-data training-report check format bench faults faults-table schema constraints clean
+.PHONY: help up test training-data training-report training-resume check format bench faults faults-table schema constraints clean

@@ -66,14 +66,14 @@ def test_rows_are_told_apart_by_name_and_cover_every_kind_on_two_sets() -> None:
 
 
 def test_only_what_a_source_does_makes_a_row_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.train.evidence.rows._ROOT", tmp_path)
+    monkeypatch.setattr("workers.train.evidence.rows.ROOT", tmp_path)
     source = tmp_path / "source.py"
 
     def digest(text: str) -> str:
         source.write_text(text)
         return sources_digest(row(0.5)._replace(sources=("source.py",)))
 
-    monkeypatch.setattr("workers.train.evidence.rows._SHARED", ())
+    monkeypatch.setattr("workers.train.evidence.rows.SHARED", ())
     one = digest('"""Does."""\ndef f():\n    """Gives."""\n    return 1\n')
 
     assert one == digest("# Says more.\ndef f():\n    return (1)\n")

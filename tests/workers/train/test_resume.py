@@ -6,23 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.training import MakeTrainer, check_exact_resume, difference, run, train_in_child
-from tests.workers.train import scenarios
+from tests.workers.train.kills import kill_and_resume
+from tests.workers.train.scenarios import base, variants
 from workers.train.report import CheckpointSaved, Fact
 
-SCENARIOS = [
-    scenarios.plain,
-    scenarios.everything,
-    scenarios.torch_schedule,
-    scenarios.denoising,
-    scenarios.beta_vae,
-    scenarios.vq_vae,
-    scenarios.fixmatch,
-    scenarios.mean_teacher,
-    scenarios.pseudo_label,
-]
+VARIANTS = {f"{trainer}-{make.__name__}": make for trainer, makes in variants().items() for make in makes}
 
 
-@pytest.mark.parametrize("make", SCENARIOS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
 def test_a_run_saved_at_any_batch_goes_on_bit_for_bit(
     make: MakeTrainer, share: float, tmp_path: Path
@@ -33,28 +24,37 @@ def test_a_run_saved_at_any_batch_goes_on_bit_for_bit(
 
 
 def test_a_run_saved_at_the_end_of_an_epoch_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    check_exact_resume(scenarios.plain, tmp_path, save_at=20)
+    check_exact_resume(base.plain, tmp_path, save_at=20)
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
-    assert 0.0 == difference(run(scenarios.plain(tmp_path / "a")), run(scenarios.plain(tmp_path / "b")))
+    assert 0.0 == difference(run(base.plain(tmp_path / "a")), run(base.plain(tmp_path / "b")))
 
 
 def test_a_killed_process_goes_on_from_its_newest_checkpoint_bit_for_bit(tmp_path: Path) -> None:
-    whole = train_in_child(scenarios.everything, tmp_path / "whole")
+    """Of its own checkpoints: no matter when it is killed, there is one that is whole."""
+    whole = train_in_child(base.everything, tmp_path / "whole")
     kill_at = random.Random(4).randrange(8, 40)  # noqa: S311  not a secret
 
-    told = train_in_child(scenarios.everything, tmp_path / "killed", kill_after=kill_at)
-    resumed = train_in_child(scenarios.everything, tmp_path / "killed", resume=True)
+    told = train_in_child(base.everything, tmp_path / "killed", kill_after=kill_at)
+    resumed = train_in_child(base.everything, tmp_path / "killed", resume=True)
 
     assert told == {batch: loss for batch, loss in whole.items() if batch <= max(told)}
     assert resumed == {batch: loss for batch, loss in whole.items() if batch >= min(resumed)}
     assert max(whole) == max(resumed)
 
 
+@pytest.mark.parametrize("trainer", variants())
+def test_a_trainer_killed_at_a_random_batch_goes_on_bit_for_bit(trainer: str, tmp_path: Path) -> None:
+    """A few of what `make training-resume` does for the report."""
+    kills = list(kill_and_resume(trainer, num_kills=2, seed=0, folder=tmp_path))
+
+    assert [0.0, 0.0] == [kill.difference for kill in kills]
+
+
 def test_train_called_again_with_more_to_do_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
-    whole = run(scenarios.torch_schedule(tmp_path / "whole"))
-    trainer = scenarios.torch_schedule(tmp_path / "twice")
+    whole = run(base.torch_schedule(tmp_path / "whole"))
+    trainer = base.torch_schedule(tmp_path / "twice")
     trainer.configs.epoch_num = 2
     first = run(trainer)
 
@@ -66,11 +66,11 @@ def test_train_called_again_with_more_to_do_goes_on_as_if_never_stopped(tmp_path
 
 
 def test_a_run_resumed_under_other_conditions_says_so(tmp_path: Path) -> None:
-    run(scenarios.plain(tmp_path), save_at=5, kill_at=5)
+    run(base.plain(tmp_path), save_at=5, kill_at=5)
     state = tmp_path / "saved" / "checkpoint.json"
     state.write_text(state.read_text().replace('"threads": 1', '"threads": 7'))
     said: list[Fact] = []
-    trainer = scenarios.plain(tmp_path)
+    trainer = base.plain(tmp_path)
     trainer.report = said.append
 
     run(trainer, tmp_path / "saved")
@@ -80,7 +80,7 @@ def test_a_run_resumed_under_other_conditions_says_so(tmp_path: Path) -> None:
 
 def test_checkpoints_are_pruned_and_reported(tmp_path: Path) -> None:
     said: list[Fact] = []
-    trainer = scenarios.everything(tmp_path)
+    trainer = base.everything(tmp_path)
     trainer.report = said.append
 
     run(trainer)

@@ -4,11 +4,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from workers.train.evidence.resumes import resume_section
 from workers.train.evidence.rows import RESULTS, Result, Row, results_of, sources_digest
 
 _HEAD = """# Training report
 
-Written by `make training-report` out of the files in `workers/train/evidence/results/`, one a row and seed.
+Written by `make training-report` out of the files in `workers/train/evidence/results/`, one a row and seed;
+its section on resuming out of `resumes/` there, which `make training-resume` adds to.
 Times are CPU-seconds of training in one thread, evaluation left out; a CPU-second is not a fixed amount of
 work, so the steps stand beside it. "ours" is the mean over the seeds with the sample standard deviation;
 baselines are on the same data. A `*` at a commit: the row's sources have changed since; a `+`: they had
@@ -33,7 +35,9 @@ def write_report(rows: Iterable[Row], path: Path, folder: Path = RESULTS) -> tup
             met += bool(results) and goal.is_met(_mean(results, metric))
     foot = f"\nGoals met: {met} of {goals}.\n"
     head = [_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS))]
-    path.write_text(_HEAD + "\n".join([*head, *lines]) + "\n" + foot, encoding="utf-8")
+    path.write_text(
+        _HEAD + "\n".join([*head, *lines]) + "\n" + foot + resume_section(folder), encoding="utf-8"
+    )
     return met, goals
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,9 @@ import msgspec
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-_ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[3]
 #: What every row's outcome depends on, beside its own files.
-_SHARED = ("workers/train/base", "workers/train/data/loaders.py", "workers/train/rng.py")
+SHARED = ("workers/train/base", "workers/train/data/loaders.py", "workers/train/rng.py")
 
 
 class Goal(NamedTuple):
@@ -84,21 +84,31 @@ def config_digest(row: Row) -> str:
 
 def commit_of(row: Row) -> str:
     """The last commit that changed one of the row's sources, with ``+`` when they are changed since."""
-    sources = [*_SHARED, *row.sources]
+    return last_commit([*SHARED, *row.sources])
+
+
+def last_commit(sources: Iterable[str]) -> str:
+    """The last commit that changed one of these files, with ``+`` when they are changed since."""
+    sources = list(sources)
     commit = _git("log", "-1", "--format=%h", "--", *sources)
     return commit + ("+" if _git("status", "--porcelain", "--", *sources) else "")
 
 
 def sources_digest(row: Row) -> str:
-    """The digest of what the row's sources do, as they are now.
+    """The digest of what the row's sources do, as they are now."""
+    return digest_of({*SHARED, *row.sources})
+
+
+def digest_of(sources: Iterable[str]) -> str:
+    """The digest of what files, and the Python files in folders, do.
 
     Unlike a commit it survives a rebase or a revert, and comments, docstrings and layout don't count.
     """
     found = hashlib.sha256()
-    for source in sorted({*_SHARED, *row.sources}):
-        path = _ROOT / source
+    for source in sorted(sources):
+        path = ROOT / source
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            found.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + _meaning_of(file))
+            found.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + _meaning_of(file))
     return found.hexdigest()
 
 
@@ -118,7 +128,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
