@@ -1,10 +1,6 @@
 """Running a trainer to its end, and breaking one off and resuming it, for comparison."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -85,52 +81,3 @@ def check_exact_resume(make: MakeTrainer, folder: Path, save_at: int) -> None:
     rest = {batch: loss for batch, loss in whole.curve.items() if batch > save_at}
     assert rest == resumed.curve
     assert 0.0 == difference(whole, resumed)
-
-
-_CHILD = """
-import importlib, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-module, name, folder, resume = sys.argv[1:5]
-make = getattr(importlib.import_module(module), name)
-trainer = make(Path(folder))
-from tests.support.training import Recorder
-class Telling(Recorder):
-    def on_train_batch_end(self, batch, logs):
-        super().on_train_batch_end(batch, logs)
-        print("told", trainer.micro_step, repr(logs["step_loss"]), flush=True)
-trainer.add_callback(Telling(trainer))
-trainer.train(Path(folder) if resume == "resume" else None)
-"""
-
-
-def train_in_child(
-    make: MakeTrainer, folder: Path, *, resume: bool = False, kill_after: int | None = None
-) -> dict[int, float]:
-    """Train in a process of its own, SIGKILLed after a batch if asked for; the losses it told by batch.
-
-    ``make`` has to be a function of a module, so that the child finds it.
-    """
-    command = [sys.executable, "-W", "ignore", "-c", _CHILD, make.__module__, make.__qualname__, str(folder)]
-    curve: dict[int, float] = {}
-    with subprocess.Popen(
-        [*command, "resume" if resume else "begin"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if not line.startswith("told "):
-                continue
-            _, batch, loss = line.split()
-            curve[int(batch)] = float(loss)
-            if int(batch) == kill_after:
-                child.send_signal(signal.SIGKILL)
-                break
-    if kill_after is None:
-        assert 0 == child.returncode
-    return curve

@@ -36,10 +36,10 @@ _MOST_LATER = 4
 
 
 class Life(NamedTuple):
-    """What a process does: train from the start or from ``saved``, save and die at batches (0 is never)."""
+    """What a process does: train, from the start or a checkpoint, save and die at batches (0 is never)."""
 
     folder: Path
-    resume: bool = False
+    resume: Path | None = None
     save_at: int = 0
     kill_at: int = 0
 
@@ -69,7 +69,7 @@ def _live(module: str, name: str, life: Life) -> None:
     trainer: BaseTrainer = getattr(importlib.import_module(module), name)(life.folder)
     recorder = Killing(trainer, save_at=life.save_at, kill_at=life.kill_at)
     trainer.add_callback(recorder)
-    trainer.train(life.folder / "saved" if life.resume else None)
+    trainer.train(life.resume)
     write_checkpoint(trainer._snapshot(), life.folder / "end")
     told = {"curve": list(recorder.curve.items()), "sources": _sources(trainer)}
     (life.folder / "told.json").write_text(json.dumps(told))
@@ -96,16 +96,28 @@ class Lives:
 
     def broken(self, name: str, save_at: int, kill_at: int) -> tuple[float, dict[str, bool]]:
         """Save, kill, resume: the greatest difference from the whole run, and the place it was saved at."""
-        folder = self._folder / name
-        ended = self._process(Life(folder, save_at=save_at, kill_at=kill_at))
-        if ended != -signal.SIGKILL:
-            raise RuntimeError(f"{name} was to be killed and ended with {ended}")
-        resumed = self._run(Life(folder, resume=True))
-        rest = {batch: loss for batch, loss in self.whole.curve.items() if batch > save_at}
+        folder = self._killed(Life(self._folder / name, save_at=save_at, kill_at=kill_at))
+        resumed = self._run(Life(folder, resume=folder / "saved"))
+        return self._difference(resumed, save_at), json.loads((folder / "place.json").read_text())
+
+    def broken_anywhere(self, name: str, kill_at: int) -> float:
+        """Kill, and resume from the newest checkpoint that the trainer wrote by itself."""
+        folder = self._killed(Life(self._folder / name, kill_at=kill_at))
+        resumed = self._run(Life(folder, resume=folder))
+        return self._difference(resumed, min(resumed.curve) - 1)
+
+    def _difference(self, resumed: Run, saved_at: int) -> float:
+        rest = {batch: loss for batch, loss in self.whole.curve.items() if batch > saved_at}
         if rest.keys() != resumed.curve.keys():
-            return math.inf, json.loads((folder / "place.json").read_text())
+            return math.inf
         curves = max((abs(loss - resumed.curve[batch]) for batch, loss in rest.items()), default=0.0)
-        return max(curves, difference(self.whole, resumed)), json.loads((folder / "place.json").read_text())
+        return max(curves, difference(self.whole, resumed))
+
+    def _killed(self, life: Life) -> Path:
+        ended = self._process(life)
+        if ended != -signal.SIGKILL:
+            raise RuntimeError(f"{life} was to be killed and ended with {ended}")
+        return life.folder
 
     def _run(self, life: Life) -> Run:
         ended = self._process(life)
