@@ -15,7 +15,7 @@ from bus.connection import Connection
 from bus.dead_letters import DeadLetters
 from bus.delivery import ERROR_CODE, MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
-from bus.errors import AnswerLate, NoAnswer, PublishFailed, StreamFull
+from bus.errors import AnswerLate, NoAnswer, NobodyThere, PublishFailed, StreamFull
 from bus.handling import handle, respond
 from bus.jetstream import UNAVAILABLE, ApiRefused, read_publish_ack
 from bus.nats_dead_letters import NatsDeadLetters
@@ -155,7 +155,7 @@ class NatsBus:
         """Ask whoever answers on the subject.
 
         Raises:
-            NoAnswer: nobody is there, or nobody answered in time (`AnswerLate`), or whoever did failed.
+            NoAnswer: nobody is there (`NobodyThere`) or is in time (`AnswerLate`), or whoever answers failed.
             NotPermitted: this credential may not ask there.
         """
         raw = codec.encode(message)
@@ -168,6 +168,8 @@ class NatsBus:
                 answer = await self._connection.request(subject, raw, headers=headers, timeout_s=remaining_s)
             except nats.errors.TimeoutError as error:
                 raise AnswerLate(f"{subject}: no answer within {timeout_s:g} s") from error
+            except nats.errors.NoRespondersError as error:
+                raise NobodyThere(f"{subject}: nobody is there") from error
             except TRANSIENT as error:
                 raise NoAnswer(f"{subject}: {error}") from error
             if ERROR_CODE in (answer.headers or {}):

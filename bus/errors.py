@@ -45,6 +45,10 @@ class AnswerLate(NoAnswer):
     """Whoever was asked did not answer in time; they may have done what they were asked to."""
 
 
+class NobodyThere(NoAnswer):
+    """Nobody is there to be asked: it was known at once."""
+
+
 class UnexpectedAnswer(BusError):
     """A question was answered with a message that is no answer to it."""
 

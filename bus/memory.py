@@ -13,7 +13,7 @@ from bus import codec, subjects, tracing
 from bus.dead_letters import DeadLetters
 from bus.delivery import MESSAGE_ID, MESSAGE_TTL, whole_seconds
 from bus.envelope import Message
-from bus.errors import AnswerLate, BusError, NoAnswer, PublishFailed
+from bus.errors import AnswerLate, BusError, NoAnswer, NobodyThere, PublishFailed
 from bus.handling import handle, respond
 from bus.memory_dead_letters import MemoryDeadLetters
 from bus.memory_streams import MemoryPuller, MemoryQueue, MemoryStream
@@ -148,7 +148,7 @@ class MemoryBus:
             question = _Told(subject, codec.encode(message), headers)
             question.answer = asyncio.get_running_loop().create_future()
             if not self._spread(question):
-                raise NoAnswer(f"{subject}: nobody is there")
+                raise NobodyThere(f"{subject}: nobody is there")
             try:
                 raw = await asyncio.wait_for(question.answer, timeout_s)
             except TimeoutError as error:

@@ -1,11 +1,20 @@
 """Short questions over core NATS, with the answers they can have."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from bus import subjects
 from bus.envelope import Message
 from bus.errors import AnswerLate, UnexpectedAnswer
-from bus.messages import ClaimJob, HeartbeatAnswered, HeartbeatJob, JobClaimed, JobClaimRefused
+from bus.messages import (
+    ClaimJob,
+    ClaimSeveralJobs,
+    HeartbeatAnswered,
+    HeartbeatJob,
+    JobClaimed,
+    JobClaimRefused,
+    JobClaimsAnswered,
+)
 from bus.port import Bus
 
 ASK_TIMEOUT_S = 2.0
@@ -26,17 +35,37 @@ async def claim(
         UnexpectedAnswer: what answered speaks of something else.
     """
     question = ClaimJob(job_id=job_id, worker_id=worker_id)
-    answer = await _ask_until_answered(bus, question, timeout_s)
+    answer = await _ask_until_answered(bus, subjects.JOB_CLAIM, question, timeout_s)
     if not isinstance(answer, JobClaimed | JobClaimRefused):
         raise UnexpectedAnswer(f"a claim was answered with {type(answer).__name__}")
     return answer
 
 
-async def _ask_until_answered(bus: Bus, question: ClaimJob, timeout_s: float) -> Message:
+async def claim_several(
+    bus: Bus, job_ids: Sequence[str], *, worker_id: str, timeout_s: float = ASK_TIMEOUT_S
+) -> dict[str, JobClaimed | JobClaimRefused]:
+    """Ask any server for different jobs with one question; else as `claim`.
+
+    A job that no answer could be given for is left out.
+
+    Raises:
+        NobodyThere: no server that can be asked so.
+        NoAnswer: no server answered.
+        UnexpectedAnswer: what answered speaks of something else.
+    """
+    question = ClaimSeveralJobs(job_ids=list(job_ids), worker_id=worker_id)
+    answer = await _ask_until_answered(bus, subjects.JOB_CLAIM_SEVERAL, question, timeout_s)
+    if not isinstance(answer, JobClaimsAnswered):
+        raise UnexpectedAnswer(f"claims were answered with {type(answer).__name__}")
+    answers: list[JobClaimed | JobClaimRefused] = [*answer.claimed, *answer.refused]
+    return {one.job_id: one for one in answers}
+
+
+async def _ask_until_answered(bus: Bus, subject: str, question: Message, timeout_s: float) -> Message:
     for _ in range(CLAIM_TRIES - 1):
         with suppress(AnswerLate):
-            return await bus.ask(subjects.JOB_CLAIM, question, timeout_s=timeout_s)
-    return await bus.ask(subjects.JOB_CLAIM, question, timeout_s=timeout_s)
+            return await bus.ask(subject, question, timeout_s=timeout_s)
+    return await bus.ask(subject, question, timeout_s=timeout_s)
 
 
 async def heartbeat(

@@ -8,6 +8,7 @@ PIPELINES_WANTED = "registry.wanted"
 ACCESS_REVOKED = "access.revoked"
 #: Any server answers these (core, queue group SERVERS).
 JOB_CLAIM = "job.ask.claim"
+JOB_CLAIM_SEVERAL = "job.ask.claim_several"
 JOB_HEARTBEAT = "job.ask.heartbeat"
 
 #: Workers hear of every job that is to be stopped (core).
@@ -33,6 +34,7 @@ _FAMILIES = (
     PIPELINES_WANTED,
     ACCESS_REVOKED,
     JOB_CLAIM,
+    JOB_CLAIM_SEVERAL,
     JOB_HEARTBEAT,
     "embed.interactive",
     "job.embed",

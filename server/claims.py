@@ -6,6 +6,7 @@ reports.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -15,14 +16,17 @@ from bus import subjects
 from bus.envelope import Message
 from bus.messages import (
     ClaimJob,
+    ClaimSeveralJobs,
     HeartbeatAnswered,
     HeartbeatJob,
     JobClaimed,
     JobClaimRefused,
+    JobClaimsAnswered,
     JobSpec,
 )
 from bus.port import Bus, Subscription
 from server.database import Database
+from server.errors import ServiceError
 from server.job_payloads import StateChanged, chunk_number, encode_payload, kind_of
 from server.job_rows import (
     EMBEDDING,
@@ -45,20 +49,27 @@ _HELD = {JobState.RUNNING, JobState.CANCELLING}
 _RUNNING = StateChanged(state=JobState.RUNNING)
 
 # Round trips are most of what a small job costs. A first attempt has no earlier one's chunks to look for
-# and nothing to say of one, so that all of it is one statement; of two at once the second finds no row.
+# and nothing to say of one, so that all of it is one statement, for any number of jobs; a row that somebody
+# else has in hand is left to `Claims._claim_any`, which waits for it.
 _CLAIM_NEW = """
-WITH taken AS (
+WITH free AS (
+    SELECT id FROM jobs WHERE id = ANY({}::uuid[]) AND kind = {} AND state = {} AND attempt = 0
+    FOR UPDATE SKIP LOCKED
+), taken AS (
     UPDATE jobs SET attempt = 1, state = {}, worker_id = {}, claim_id = {}, heartbeat_at = now(),
         started_at = now(), last_seq = last_seq + 1
-    WHERE id = {} AND kind = {} AND state = {} AND attempt = 0
-    RETURNING id, last_seq
+    FROM free WHERE jobs.id = free.id
+    RETURNING jobs.id, last_seq
 ), told AS (
     INSERT INTO job_events (job_id, seq, attempt, kind, payload)
     SELECT id, last_seq, 1, {}, {}::bytea FROM taken
 )
-SELECT pipeline_name, inputs_key, item_count, chunk_size, last_seq
+SELECT id, pipeline_name, inputs_key, item_count, chunk_size, last_seq
 FROM taken JOIN embedding_jobs ON job_id = taken.id
 """
+
+_Question = ClaimJob | ClaimSeveralJobs
+_Answer = JobClaimed | JobClaimRefused
 
 
 class Claims:
@@ -77,6 +88,7 @@ class Claims:
         """Answer from now on."""
         for subject, responder in (
             (subjects.JOB_CLAIM, self._on_claim),
+            (subjects.JOB_CLAIM_SEVERAL, self._on_several),
             (subjects.JOB_HEARTBEAT, self._on_heartbeat),
         ):
             self._subscriptions.append(await self._bus.answer(subject, responder, group=subjects.SERVERS))
@@ -96,40 +108,64 @@ class Claims:
             raise TypeError(f"{type(message).__name__} is no heartbeat")
         return await self.heartbeat(message)
 
-    async def claim(self, claim: ClaimJob) -> JobClaimed | JobClaimRefused:
+    async def _on_several(self, message: Message) -> Message:
+        if not isinstance(message, ClaimSeveralJobs):
+            raise TypeError(f"{type(message).__name__} is no claim of several jobs")
+        return await self.claim_several(message)
+
+    async def claim(self, claim: ClaimJob) -> _Answer:
         """Give the job to the worker that asks, under a new attempt number, whoever had it before.
 
         The very same question asked again gets the attempt that it got before, as long as nobody else has the
         job: its answer was late, and the worker knows of no other.
         """
-        job_id = parse_job_id(claim.job_id)
-        answer, seq = await self._claim_new(job_id, claim) or await self._claim_any(job_id, claim)
+        return await self._answer(claim.job_id, claim, await self._claim_new([claim.job_id], claim))
+
+    async def claim_several(self, claim: ClaimSeveralJobs) -> JobClaimsAnswered:
+        """Give each of the jobs to the worker as `claim` does, those that nobody has had in one statement."""
+        new = await self._claim_new(claim.job_ids, claim)
+        answers: list[_Answer] = []
+        for job_id in claim.job_ids:
+            try:
+                answers.append(await self._answer(job_id, claim, new))
+            except ServiceError as error:
+                # The others are claimed already: an answer that never comes would cost each an attempt.
+                _logger.warning("a claim of job %s is left unanswered: %s", job_id, error)
+        return JobClaimsAnswered(
+            claimed=[answer for answer in answers if isinstance(answer, JobClaimed)],
+            refused=[answer for answer in answers if isinstance(answer, JobClaimRefused)],
+        )
+
+    async def _answer(self, name: str, claim: _Question, new: dict[UUID, dict[str, Any]]) -> _Answer:
+        """Answer for one job; what `_claim_new` has claimed is taken out of ``new``."""
+        job_id = parse_job_id(name)
+        row = None if job_id is None else new.pop(job_id, None)
+        if row is None:
+            answer, seq = await self._claim_any(job_id, name, claim)
+        else:
+            answer, seq = JobClaimed(job_id=name, attempt=1, spec=_spec_of(row)), row["last_seq"]
         self._claims.add(1, {"outcome": "claimed" if isinstance(answer, JobClaimed) else answer.reason})
         if isinstance(answer, JobClaimed) and job_id is not None:
-            _logger.info("job %s: attempt %d by %s", claim.job_id, answer.attempt, claim.worker_id)
+            _logger.info("job %s: attempt %d by %s", name, answer.attempt, claim.worker_id)
             await nudge(self._bus, job_id, seq)
         return answer
 
-    async def _claim_new(self, job_id: UUID | None, claim: ClaimJob) -> tuple[JobClaimed, int] | None:
-        """Claim a job that nobody has had, in one round trip; None if it is none."""
-        row = await self._db.fetch_one(
+    async def _claim_new(self, names: Sequence[str], claim: _Question) -> dict[UUID, dict[str, Any]]:
+        """Claim those of the jobs that nobody has had, in one round trip; return a row for each."""
+        rows = await self._db.fetch(
             _CLAIM_NEW,
+            [job_id for name in names if (job_id := parse_job_id(name)) is not None],
+            EMBEDDING,
+            JobState.QUEUED.value,
             JobState.RUNNING.value,
             claim.worker_id,
             claim.id,
-            job_id,
-            EMBEDDING,
-            JobState.QUEUED.value,
             kind_of(_RUNNING),
             encode_payload(_RUNNING),
         )
-        if row is None:
-            return None
-        return JobClaimed(job_id=claim.job_id, attempt=1, spec=_spec_of(row)), row["last_seq"]
+        return {row["id"]: row for row in rows}
 
-    async def _claim_any(
-        self, job_id: UUID | None, claim: ClaimJob
-    ) -> tuple[JobClaimed | JobClaimRefused, int]:
+    async def _claim_any(self, job_id: UUID | None, name: str, claim: _Question) -> tuple[_Answer, int]:
         async with self._db.transaction():
             row = await self._take(job_id, claim)
             if row is not None:
@@ -137,10 +173,10 @@ class Claims:
             else:
                 row = await self._find_held(job_id, claim)
                 if row is None:
-                    return JobClaimRefused(job_id=claim.job_id, reason=await self._reason(job_id)), 0
+                    return JobClaimRefused(job_id=name, reason=await self._reason(job_id)), 0
                 seq = row["last_seq"]
             answer = JobClaimed(
-                job_id=claim.job_id,
+                job_id=name,
                 attempt=row["attempt"],
                 spec=await self._spec(row["id"]),
                 done_chunks=await self._done_chunks(row["id"]),
@@ -154,7 +190,7 @@ class Claims:
         self._heartbeats.add(1, {"verdict": verdict})
         return HeartbeatAnswered(job_id=heartbeat.job_id, verdict=verdict)
 
-    async def _take(self, job_id: UUID | None, claim: ClaimJob) -> dict[str, Any] | None:
+    async def _take(self, job_id: UUID | None, claim: _Question) -> dict[str, Any] | None:
         return await self._db.fetch_one(
             "UPDATE jobs SET attempt = attempt + 1, state = {}, worker_id = {}, claim_id = {},"
             " heartbeat_at = now(), started_at = coalesce(started_at, now())"
@@ -170,7 +206,7 @@ class Claims:
             claim.id,
         )
 
-    async def _find_held(self, job_id: UUID | None, claim: ClaimJob) -> dict[str, Any] | None:
+    async def _find_held(self, job_id: UUID | None, claim: _Question) -> dict[str, Any] | None:
         """Find the attempt that this very question got before; the row is locked as `_take` does."""
         return await self._db.fetch_one(
             "SELECT id, attempt, last_seq, attempt - 1 - cardinality(let_go) AS num_lost FROM jobs"

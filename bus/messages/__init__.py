@@ -18,10 +18,12 @@ from bus.messages.embedding import (
 from bus.messages.jobs import (
     CancelJob,
     ClaimJob,
+    ClaimSeveralJobs,
     HeartbeatAnswered,
     HeartbeatJob,
     JobClaimed,
     JobClaimRefused,
+    JobClaimsAnswered,
     JobNudged,
 )
 from bus.messages.registry import AnnouncePipelines, HostedPipeline, Modality, PipelinesAnnounced
@@ -38,10 +40,12 @@ AnyMessage = (
     | VectorsComputed
     | CancelJob
     | ClaimJob
+    | ClaimSeveralJobs
     | HeartbeatAnswered
     | HeartbeatJob
     | JobClaimed
     | JobClaimRefused
+    | JobClaimsAnswered
     | JobNudged
     | AnnouncePipelines
     | PipelinesAnnounced
@@ -53,6 +57,7 @@ __all__ = [
     "AnyMessage",
     "CancelJob",
     "ClaimJob",
+    "ClaimSeveralJobs",
     "EmbedJob",
     "EmbedNow",
     "EmbeddingRefused",
@@ -66,6 +71,7 @@ __all__ = [
     "JobAttemptLetGo",
     "JobClaimRefused",
     "JobClaimed",
+    "JobClaimsAnswered",
     "JobNudged",
     "JobSpec",
     "Modality",

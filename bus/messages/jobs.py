@@ -15,6 +15,16 @@ class ClaimJob(Command, frozen=True, kw_only=True, tag="jobs.claim.v1"):
     worker_id: str
 
 
+class ClaimSeveralJobs(Command, frozen=True, kw_only=True, tag="jobs.claim_several.v1"):
+    """A worker asks to work on each of these jobs, which are different ones.
+
+    On a subject of its own, so that no server of a release without it is asked.
+    """
+
+    job_ids: list[str]
+    worker_id: str
+
+
 class JobClaimed(Event, frozen=True, kw_only=True, tag="jobs.claimed.v1"):
     """The job is the worker's, under this attempt number, until somebody claims it again."""
 
@@ -32,6 +42,13 @@ class JobClaimRefused(Event, frozen=True, kw_only=True, tag="jobs.claim_refused.
 
     job_id: str
     reason: Literal["cancelled", "finished", "unknown"]
+
+
+class JobClaimsAnswered(Event, frozen=True, kw_only=True, tag="jobs.claims_answered.v1"):
+    """What became of each job of a ``ClaimSeveralJobs``; of one in neither list nothing could be said."""
+
+    claimed: list[JobClaimed]
+    refused: list[JobClaimRefused]
 
 
 class HeartbeatJob(Command, frozen=True, kw_only=True, tag="jobs.heartbeat.v1"):

@@ -16,6 +16,7 @@ from bus import subjects
         (subjects.dead_letter(subjects.job_event("1")), "dead"),
         (subjects.inbox("replica-1"), "reply"),
         (subjects.JOB_CLAIM, "job.ask.claim"),
+        (subjects.JOB_CLAIM_SEVERAL, "job.ask.claim_several"),
         (subjects.JOB_HEARTBEAT, "job.ask.heartbeat"),
         (subjects.ACCESS_REVOKED, "access.revoked"),
         (subjects.PIPELINES_ANNOUNCED, "registry.announced"),

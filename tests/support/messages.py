@@ -8,6 +8,7 @@ from bus.messages import (
     AnnouncePipelines,
     CancelJob,
     ClaimJob,
+    ClaimSeveralJobs,
     EmbeddingRefused,
     EmbedJob,
     EmbedNow,
@@ -20,6 +21,7 @@ from bus.messages import (
     JobAttemptLetGo,
     JobClaimed,
     JobClaimRefused,
+    JobClaimsAnswered,
     JobNudged,
     JobSpec,
     ObjectInput,
@@ -125,4 +127,21 @@ def examples() -> list[Message]:
         ),
         CancelJob(id="m16", at=AT, job_id=JOB),
         JobAttemptLetGo(id="m17", at=AT, job_id=JOB, attempt=3, reason="cancelled"),
+        ClaimSeveralJobs(id="m18", at=AT, job_ids=[JOB, f"{JOB[:-1]}c"], worker_id="worker-1"),
+        JobClaimsAnswered(
+            id="m19",
+            at=AT,
+            claimed=[
+                JobClaimed(
+                    id="m20",
+                    at=AT,
+                    job_id=JOB,
+                    attempt=1,
+                    spec=JobSpec(
+                        pipeline="text-minilm", inputs_key=f"jobs/{JOB}/inputs", item_count=2, chunk_size=64
+                    ),
+                )
+            ],
+            refused=[JobClaimRefused(id="m21", at=AT, job_id=f"{JOB[:-1]}c", reason="finished")],
+        ),
     ]

@@ -19,8 +19,8 @@ from bus.dead_letters import Death
 from bus.errors import BusError
 from bus.messages import EmbedJob, JobAttemptFailed, JobAttemptLetGo, JobClaimed, JobClaimRefused
 from bus.port import Delivery
-from bus.requests import claim
 from workers.embed.cancel_orders import CancelOrders
+from workers.embed.claiming import Claiming
 from workers.embed.items import PipelineNotHosted
 from workers.embed.job_attempt import DiedOf, End, Hopeless, JobAttempt, Signals, Tools
 from workers.embed.retries import backoff_s
@@ -47,6 +47,7 @@ class BulkHandler:
 
     def __init__(self, tools: Tools, draining: asyncio.Event, orders: CancelOrders) -> None:
         self._tools = tools
+        self._claiming = Claiming(tools.bus, tools.worker_id)
         self._draining = draining
         self._orders = orders
 
@@ -67,16 +68,16 @@ class BulkHandler:
         try:
             with processing(delivery), self._orders.watching(command.job_id) as cancelled:
                 async with holding(delivery, _HOLD_EVERY_S):
-                    await self._claim_and_work(command.job_id, delivery, cancelled)
+                    await self._claim_and_work(command, delivery, cancelled)
         except (BusError, PipelineNotHosted, NotStarted) as error:
             pause_s = backoff_s(delivery.num_delivered)
             logger.warning("job %s is handed back for %.1f s: %s", command.job_id, pause_s, error)
             await delivery.nak(delay_s=pause_s)
 
-    async def _claim_and_work(self, job_id: str, delivery: Delivery, cancelled: asyncio.Event) -> None:
-        answer = await claim(self._tools.bus, job_id, worker_id=self._tools.worker_id)
+    async def _claim_and_work(self, command: EmbedJob, delivery: Delivery, cancelled: asyncio.Event) -> None:
+        answer = await self._claiming.claim(command)
         if isinstance(answer, JobClaimRefused):
-            logger.info("job %s needs no work: it is %s", job_id, answer.reason)
+            logger.info("job %s needs no work: it is %s", command.job_id, answer.reason)
             await delivery.ack()
             return
         if answer.num_lost >= _GIVE_UP_AFTER:
@@ -88,7 +89,7 @@ class BulkHandler:
             reason = f"Input {died.index} has ended the process that embedded it, alone: it {died.how}."
             await self._bury(answer, delivery, reason)
         except Hopeless as hopeless:
-            logger.exception("job %s is given up", job_id)
+            logger.exception("job %s is given up", command.job_id)
             await self._fail(answer, hopeless.code, str(hopeless))
             await delivery.ack()
         except PipelineNotHosted:

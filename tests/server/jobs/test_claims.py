@@ -1,6 +1,7 @@
 """Who works on which job."""
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from bus import subjects
 from bus.errors import NoAnswer
 from bus.memory import MemoryBus
-from bus.messages import ClaimJob, HeartbeatAnswered, HeartbeatJob, JobClaimed, JobClaimRefused
+from bus.messages import (
+    ClaimJob,
+    ClaimSeveralJobs,
+    HeartbeatAnswered,
+    HeartbeatJob,
+    JobClaimed,
+    JobClaimRefused,
+    JobClaimsAnswered,
+)
 from server.auth.principal import Principal
 from server.ids import new_id
 from server.records import JobState, JobStateChangedRecord
@@ -20,6 +29,13 @@ async def _ask_to_claim(bus: MemoryBus, job_id: UUID | str) -> JobClaimed | JobC
         subjects.JOB_CLAIM, ClaimJob(job_id=str(job_id), worker_id="worker-2"), timeout_s=5
     )
     assert isinstance(answer, JobClaimed | JobClaimRefused)
+    return answer
+
+
+async def _claim_several(bus: MemoryBus, job_ids: Sequence[UUID | str]) -> JobClaimsAnswered:
+    question = ClaimSeveralJobs(job_ids=[str(job_id) for job_id in job_ids], worker_id="worker-2")
+    answer = await bus.ask(subjects.JOB_CLAIM_SEVERAL, question, timeout_s=5)
+    assert isinstance(answer, JobClaimsAnswered)
     return answer
 
 
@@ -62,6 +78,58 @@ async def test_of_twenty_claims_at_once_each_gets_its_own_attempt_and_the_last_i
     assert list(range(1, 21)) == sorted(attempts)
     verdicts = [await _beat(bus, job.id, attempt) for attempt in range(1, 21)]
     assert ["superseded"] * 19 + ["continue"] == verdicts
+
+
+async def test_several_jobs_are_claimed_with_one_question_each_as_it_stands(
+    replica: Replica, bus: MemoryBus, worker: Worker, owner: Principal
+) -> None:
+    first, second, had, ended = [await replica.create(owner, 1) for _ in range(4)]
+    await worker.claim(had.id)
+    await worker.finish(await worker.claim(ended.id))
+    await replica.projection.step()
+    stranger = new_id()
+
+    answer = await _claim_several(bus, [first.id, had.id, "nonsense", second.id, ended.id, stranger])
+
+    assert {(first.id, 1), (second.id, 1), (had.id, 2)} == {
+        (UUID(one.job_id), one.attempt) for one in answer.claimed
+    }
+    assert {HOSTED.name} == {one.spec.pipeline for one in answer.claimed}
+    assert {("nonsense", "unknown"), (str(ended.id), "finished"), (str(stranger), "unknown")} == {
+        (one.job_id, one.reason) for one in answer.refused
+    }
+    for job, attempt in ((first, 1), (had, 2)):
+        row = await replica.jobs.get(owner.user_id, job.id)
+        assert (JobState.RUNNING, attempt) == (row.state, row.attempt)
+    assert 6 == replica.counted.total("towhee.job.claims") - 2
+
+
+async def test_claims_of_the_same_jobs_in_any_order_at_once_get_an_attempt_each(
+    replica: Replica, bus: MemoryBus, owner: Principal
+) -> None:
+    jobs = [(await replica.create(owner, 1)).id for _ in range(8)]
+
+    answers = await asyncio.gather(
+        *(_claim_several(bus, jobs if number % 2 else jobs[::-1]) for number in range(6))
+    )
+
+    for job_id in jobs:
+        attempts = [one.attempt for answer in answers for one in answer.claimed if one.job_id == str(job_id)]
+        assert [1, 2, 3, 4, 5, 6] == sorted(attempts)
+
+
+async def test_a_question_about_several_jobs_asked_again_gets_the_attempts_it_got(
+    replica: Replica, owner: Principal
+) -> None:
+    jobs = [str((await replica.create(owner, 1)).id) for _ in range(3)]
+    question = ClaimSeveralJobs(job_ids=jobs, worker_id="worker-1")
+
+    first, again = [await replica.claims.claim_several(question) for _ in range(2)]
+
+    assert [1, 1, 1] == [one.attempt for one in first.claimed]
+    assert [(one.job_id, one.attempt) for one in first.claimed] == [
+        (one.job_id, one.attempt) for one in again.claimed
+    ]
 
 
 async def test_the_history_tells_of_each_claim_in_the_order_of_the_attempts(
