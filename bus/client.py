@@ -224,6 +224,11 @@ class NatsBus:
         """Call back each time the connection was lost and is there again."""
         self._connection.on_reconnect(callback)
 
+    @property
+    def num_dropped(self) -> int:
+        """Messages that were followed and lost, because this process did not keep up."""
+        return self._connection.num_dropped
+
     async def is_connected(self) -> bool:
         """Whether a round trip to the bus works now."""
         try:

@@ -173,6 +173,11 @@ class MemoryBus:
         """Call back at each `restart`."""
         self._reconnected.append(callback)
 
+    @property
+    def num_dropped(self) -> int:
+        """Nothing: what is told waits until it is heard."""
+        return 0
+
     async def is_connected(self) -> bool:
         """Whether it is still open."""
         return not self._is_closed

@@ -131,6 +131,10 @@ class Bus(Protocol):
         waits for an answer asks again. Subscriptions and pullers need no help; they go on by themselves.
         """
 
+    @property
+    def num_dropped(self) -> int:
+        """Messages that were followed and lost, because this process did not keep up."""
+
     async def is_connected(self) -> bool:
         """Whether a round trip to the bus works now."""
 

@@ -61,6 +61,21 @@ class Embeddings:
         self._lane = InteractiveLane(bus, replica_id=replica_id)
         self._vectors = SingleFlight(self._lane, VectorCache(limits.cache_bytes))
 
+    @property
+    def num_known(self) -> int:
+        """Inputs whose vector was remembered."""
+        return self._vectors.num_known
+
+    @property
+    def num_unknown(self) -> int:
+        """Inputs whose vector was not."""
+        return self._vectors.num_unknown
+
+    @property
+    def num_pending(self) -> int:
+        """Commands that no worker has answered yet."""
+        return self._lane.num_pending
+
     async def start(self) -> None:
         """Open the replica's inbox."""
         await self._lane.start()

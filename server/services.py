@@ -26,6 +26,7 @@ from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
 from server.events import JobHistory
 from server.health import Health, missing_streams
+from server.instruments import observe
 from server.job_cancellations import JobCancellations
 from server.job_inputs import JobInputs
 from server.limits import AccountLimits
@@ -176,6 +177,7 @@ async def _start_embedding(parts: _Parts, stack: AsyncExitStack) -> _Embedding:
         parts.bus, uploads, selector, usage, replica_id=uuid4().hex, limits=_embed_limits(settings)
     )
     await _run(stack, pipelines, embeddings)
+    observe(parts.telemetry.meter, parts.bus, embeddings)
     return _Embedding(
         uploads=uploads, pipelines=pipelines, selector=selector, embeddings=embeddings, usage=usage
     )

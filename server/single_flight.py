@@ -60,6 +60,9 @@ class SingleFlight:
         self._cache = cache
         #: Keys on their way: the flight and the row in it. As many as the lane's pending commands carry.
         self._in_flight: dict[bytes, tuple[Flight, int]] = {}
+        #: Inputs that the cache had, and that it had not.
+        self.num_known = 0
+        self.num_unknown = 0
 
     async def rows(
         self, pipeline: PipelineRecord, keys: Sequence[bytes], inputs: Sequence[Input], *, deadline: float
@@ -106,8 +109,10 @@ class SingleFlight:
         for index, key in enumerate(keys):
             found = self._cache.find(key)
             if found is None:
+                self.num_unknown += 1
                 missing.setdefault(key, []).append(index)
                 continue
+            self.num_known += 1
             rows.vectors[index] = found.vector
             rows.cached[index] = True
             rows.truncated[index] = found.truncated

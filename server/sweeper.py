@@ -31,6 +31,13 @@ AND greatest(jobs.heartbeat_at, outbox.sent_at) + make_interval(secs => {}::floa
 ORDER BY jobs.id LIMIT {} FOR UPDATE OF jobs SKIP LOCKED
 """
 
+_OPEN = """
+SELECT pipelines.pool, jobs.state, count(*) AS num_open
+FROM jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id
+JOIN pipelines ON pipelines.name = embedding_jobs.pipeline_name
+WHERE jobs.state IN ('QUEUED', 'RUNNING', 'CANCELLING') GROUP BY pipelines.pool, jobs.state
+"""
+
 
 class Sweeper:
     """Publishes again, under a new number, what is neither finished nor heard of for three ack waits.
@@ -49,6 +56,11 @@ class Sweeper:
         self._lag = meter.create_gauge(
             "towhee.outbox.lag", unit="s", description="Age of the oldest row that is not on the bus."
         )
+        self._open = meter.create_gauge(
+            "towhee.jobs.open", description="Jobs of all users that have not ended, by pool and state."
+        )
+        #: Those that were told last: what is no more has to be told, too.
+        self._told: set[tuple[str, str]] = set()
         self._republished = meter.create_counter(
             "towhee.job.republished", description="Jobs put on the bus again after a long silence."
         )
@@ -78,6 +90,13 @@ class Sweeper:
             " FROM outbox WHERE sent_at IS NULL"
         )
         self._lag.set(oldest["age_s"])
+        await self._count_open()
+
+    async def _count_open(self) -> None:
+        counted = {(row["pool"], row["state"]): row["num_open"] for row in await self._db.fetch(_OPEN)}
+        for pool, state in self._told | counted.keys():
+            self._open.set(counted.get((pool, state), 0), {"pool": pool, "state": state})
+        self._told = set(counted)
 
     async def _put_back(self, row: dict[str, Any]) -> None:
         number = row["publish_number"] + 1

@@ -262,6 +262,25 @@ async def test_what_has_not_even_left_the_outbox_is_not_put_there_twice(
     assert [(str(job.id), 1)] == await Silence(replica).passes(100 * SILENCE_S)
 
 
+async def test_open_jobs_are_counted_by_pool_and_state_until_there_are_none(
+    replica: Replica, worker: Worker, owner: Principal
+) -> None:
+    silence = Silence(replica)
+    jobs = [await replica.create(owner, 1) for _ in range(3)]
+    claimed = await worker.claim(jobs[0].id)
+
+    def num_open(state: str) -> float:
+        return replica.counted.total("towhee.jobs.open", pool="default", state=state)
+
+    await silence.sweeper.sweep()
+    assert [2, 1] == [num_open(state) for state in ("QUEUED", "RUNNING")]
+
+    await worker.finish(claimed)
+    await replica.projection.step()
+    await silence.sweeper.sweep()
+    assert [2, 0] == [num_open(state) for state in ("QUEUED", "RUNNING")]
+
+
 async def test_sweepers_at_once_put_a_job_back_once(
     replica: Replica, owner: Principal, bus: MemoryBus
 ) -> None:
