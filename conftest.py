@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.support.objects",
     "tests.support.photos",
     "tests.support.rest",
+    "tests.support.s3",
     "tests.support.script",
     "tests.support.spans",
     "tests.support.stack",

@@ -1,11 +1,13 @@
 """Bytes by key: a folder on a laptop, S3 on a cluster, one library for both (obstore)."""
 
 import hashlib
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -16,8 +18,19 @@ from obstore.store import LocalStore, S3Store
 
 from bus.errors import ObjectNotFound, ObjectStoreError, ObjectTooLarge
 
-#: Parts of a multipart upload, and of a streamed download.
+if TYPE_CHECKING:
+    # Described by obstore, and not there when it runs.
+    from obstore.store import ClientConfig, RetryConfig
+
+#: Parts of a streamed download.
 _CHUNK_BYTES = 1024 * 1024
+#: Parts of an upload, of which so many are in memory: S3 takes no smaller ones.
+_PART_BYTES = 5 * 1024 * 1024
+_PARTS_AT_ONCE = 2
+#: S3 that fails is asked again for this long. obstore's own 180 s are past every deadline of a caller.
+_RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
+#: S3 that says nothing: a part has to be there within the second one.
+_TIMEOUTS: "ClientConfig" = {"connect_timeout": timedelta(seconds=2), "read_timeout": timedelta(seconds=10)}
 #: Objects that are listed, and then deleted, at once.
 _LISTED = 500
 
@@ -60,7 +73,7 @@ class ObjectStore:
                 raise ObjectStoreError(f"the folder {folder} can't be used: {error}") from error
         if parts.scheme == "s3":
             try:
-                return cls(S3Store.from_url(url))
+                return cls(S3Store.from_url(url, retry_config=_RETRIES, client_options=_client_options()))
             except BaseError as error:
                 raise ObjectStoreError(f"{url} can't be used: {error}") from error
         raise ObjectStoreError(f"an object store is file:///folder or s3://bucket/prefix, not {url}")
@@ -81,7 +94,13 @@ class ObjectStore:
         intake = _Intake(chunks, max_bytes)
         temporary_key = f"incoming/{uuid4().hex}"
         try:
-            await obstore.put_async(self._store, temporary_key, intake.read(), chunk_size=_CHUNK_BYTES)
+            await obstore.put_async(
+                self._store,
+                temporary_key,
+                intake.read(),
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
             stored = intake.as_object()
             await obstore.rename_async(self._store, temporary_key, stored.key)
         except BaseException as error:
@@ -170,6 +189,12 @@ class ObjectStore:
             await self.delete(key)
         if answer != b"ok":
             raise ObjectStoreError("the object store answered with other bytes than were written")
+
+
+def _client_options() -> "ClientConfig":
+    # Options of ours hide the one that obstore would read from the environment.
+    allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"1", "true"}
+    return {**_TIMEOUTS, "allow_http": allow_http}
 
 
 class _Intake:
