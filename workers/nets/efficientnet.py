@@ -81,6 +81,7 @@ class _Block(nn.Module):
 class EfficientNetLite0(StagedNet):
     """Pictures (B, 3, H, W), scaled as (pixel - 127) / 128, to (B, 1280)."""
 
+    takes = "pictures"
     stage_names = ("stem", *(f"blocks_{number}" for number in range(1, len(_STAGES) + 1)), "last")
 
     def __init__(self, config: EfficientNetLite0Config) -> None:

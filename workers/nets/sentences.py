@@ -42,6 +42,8 @@ class SentenceBertConfig(NetConfig, frozen=True):
 class SentenceBert(StagedNet):
     """Tokens, ``ids`` (B, L) and ``ids_lengths`` (B,), to (B, D). Stages are the tables, then the layers."""
 
+    takes = "tokens"
+
     def __init__(self, config: SentenceBertConfig, encoder: BertEncoder | None = None) -> None:
         super().__init__()
         self.stage_names = ("embeddings", *(f"layer_{at}" for at in range(1, config.num_hidden_layers + 1)))

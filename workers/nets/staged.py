@@ -5,7 +5,7 @@ Legend: B batch, C channels, H height, W width, L tokens, D dimension of an embe
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class StagedNet(Net, ABC):
 
     #: Names of the stages, the lowest first.
     stage_names: Sequence[str]
+    takes: Literal["pictures", "tokens"]
 
     @abstractmethod
     def lower(self, inputs: Inputs, num_stages: int) -> Hidden:

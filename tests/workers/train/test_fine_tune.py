@@ -289,7 +289,6 @@ def test_a_fine_tuned_lite0_is_rebuilt_without_towhee_and_gives_the_same_vectors
     trainer = FineTuneTrainer(
         found.net, quiet(tmp_path / "run", batch_size=8, lr=1e-3), *photos, options=options
     )
-    trainer.describe_input(found.input)
     trainer.train()
 
     manifest = export(trainer, tmp_path / "artifact")
@@ -342,7 +341,11 @@ def test_options_that_contradict_each_other_are_all_named(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("options", "path"),
-    [({}, "num_classes"), ({"num_classes": 2, "frozen_stages": 5}, "frozen_stages")],
+    [
+        ({}, "num_classes"),
+        ({"num_classes": 2, "frozen_stages": 5}, "frozen_stages"),
+        ({"num_classes": 2, "augment": "mirror"}, "augment"),
+    ],
 )
 def test_options_that_do_not_fit_the_model_are_refused(
     options: dict[str, Any], path: str, tmp_path: Path

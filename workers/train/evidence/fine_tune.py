@@ -153,7 +153,9 @@ _PUBLISHED = {
 
 def _row(data: str, variant: str, config: dict[str, Any], *, images: bool) -> Row:
     model = "EfficientNet-Lite0" if images else "MiniLM"
-    nets = ("workers/nets/efficientnet.py",) if images else ("workers/nets/sentences.py", "workers/nets/bert.py")
+    nets = (
+        ("workers/nets/efficientnet.py",) if images else ("workers/nets/sentences.py", "workers/nets/bert.py")
+    )
     return Row(
         f"fine-tune {model} {variant} {data}",
         data,
@@ -169,13 +171,14 @@ def _row(data: str, variant: str, config: dict[str, Any], *, images: bool) -> Ro
 def rows() -> Iterator[Row]:
     """A probe and three ways on from it, on two sets of pictures and two of texts."""
     training = {"batch_size": 32, "lr": 1e-3, "warmup_ratio": 0.05}
-    for data in ("cifar10", "fashion_mnist"):
-        sizes = {"side": 64, "num_train": 4000, "num_test": 2000}
-        yield _row(data, f"linear probe, {sizes['side']} px", sizes, images=True)
+    for data, side in (("cifar10", 96), ("fashion_mnist", 64)):
+        sizes = {"side": side, "num_train": 4000, "num_test": 2000}
+        yield _row(data, f"linear probe, {side} px", sizes, images=True)
         for variant, options in _LITE0.items():
-            chosen = {"max_steps": 200, **options}
+            augment = "none" if "frozen" in variant else "mirror"
+            chosen = {"max_steps": 250, "augment": augment, **options}
             config = {**sizes, "full": {"options": chosen, "training": training}}
-            row = _row(data, f"{variant}, {sizes['side']} px", config, images=True)
+            row = _row(data, f"{variant}, {side} px", config, images=True)
             is_goal = (data, variant) == ("cifar10", "full")
             yield row._replace(seeds=(0, 1, 2), goals={OVER: Goal(3.0, at_least=True)}) if is_goal else row
     for data in ("bbc_news", "movie_snippets"):

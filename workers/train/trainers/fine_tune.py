@@ -3,7 +3,7 @@
 Legend: B batch, H height, W width, C channels, L tokens, D width, K classes, T tokens of all rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from workers.nets.contracts import ImageInput, InputContract
 from workers.nets.pretrained import as_net, lite0_input
-from workers.nets.staged import Headed, Hidden
+from workers.nets.staged import Headed, Hidden, StagedNet
 from workers.nets.table import part_of
 from workers.nets.validation import InvalidConfig, Problem
 from workers.train.base import Step
@@ -51,13 +51,14 @@ class FineTuneTrainer(EncodingTrainer):
             raise ValueError("fine-tuning needs a model")
         headed = self._headed(model)
         num_stages = headed.backbone.num_stages
-        if options.frozen_stages > num_stages:
-            problem = Problem(("options", "frozen_stages"), f"is over the {num_stages} that there are")
-            raise InvalidConfig([problem])
+        problems = list(_misfits(options, headed.backbone))
+        if problems:
+            raise InvalidConfig(problems)
         headed.dropout.p = options.dropout
         headed.freeze(num_stages if options.method == "probe" else options.frozen_stages)
         self.model = headed
         self._augment = _AUGMENTATIONS[options.augment]
+        self._side: int | None = None
 
     def _headed(self, model: nn.Module) -> Headed:
         wanted = self.options.num_classes
@@ -158,16 +159,26 @@ class FineTuneTrainer(EncodingTrainer):
         return Encoder(part_of(net, net.net_name), contract, self.tokenizer, normalize=True)
 
     def _contract(self) -> InputContract | None:
-        if self.input_contract is None and self.model.backbone.net_name == "efficientnet_lite0":
-            return lite0_input()
+        if self.input_contract is None and self.model.backbone.takes == "pictures":
+            return lite0_input() if self._side is None else lite0_input(self._side)
         return self.input_contract
 
     def _scaled(self, inputs: Any) -> Any:  # noqa: ANN401  any nesting of tensors
-        if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
-            contract = self._contract()
-            if isinstance(contract, ImageInput):
-                return contract.scale(inputs)
+        if not isinstance(inputs, Tensor):
+            return inputs
+        self._side = inputs.shape[-1]
+        contract = self._contract()
+        if inputs.dtype == torch.uint8 and isinstance(contract, ImageInput):
+            return contract.scale(inputs)
         return inputs
+
+
+def _misfits(options: FineTuneOptions, backbone: StagedNet) -> Iterator[Problem]:
+    """Options that mean nothing for this encoder."""
+    if options.frozen_stages > backbone.num_stages:
+        yield Problem(("options", "frozen_stages"), f"is over the {backbone.num_stages} that there are")
+    if options.augment != "none" and backbone.takes != "pictures":
+        yield Problem(("options", "augment"), f"is for pictures, and the encoder takes {backbone.takes}")
 
 
 class _Cached:
