@@ -24,7 +24,8 @@ def _cpu_s(stack: RunningStack) -> dict[tuple[int, str], float]:
             times, words = process.cpu_times(), process.cmdline()
         except psutil.NoSuchProcess:
             continue
-        found[process.pid, " ".join(words)[-60:].strip()] = times.user + times.system
+        # PostgreSQL pads what it calls itself with blanks.
+        found[process.pid, " ".join(" ".join(words).split())[-60:]] = times.user + times.system
     return found
 
 
