@@ -42,6 +42,7 @@ class Admitted(Generic[T]):
 
         Raises:
             Unauthenticated: the credential has ended within this request.
+            RateLimited: the user follows too much already.
         """
         try:
             self._handle = await self._sockets.admit(self._principal, self._end)

@@ -148,7 +148,7 @@ async def _open_doors(parts: _Parts, stack: AsyncExitStack) -> _Doors:
     activity.start()
     stack.push_async_callback(activity.close)
     authenticator = Authenticator(parts.db, activity, session_idle_s=settings.session_idle_s)
-    sockets = SocketRegistry(parts.bus, authenticator, activity)
+    sockets = SocketRegistry(parts.bus, authenticator, activity, max_of_user=settings.max_sockets_per_user)
     await _run(stack, sockets)
     return _Doors(passwords=passwords, authenticator=authenticator, sockets=sockets)
 

@@ -49,6 +49,10 @@ class Settings(ProcessSettings, frozen=True, kw_only=True):
     max_open_jobs_per_pool: Annotated[
         Count, Meta(description="Unfinished jobs for one pool of workers; more are answered BUSY.")
     ] = 100_000
+    max_sockets_per_user: Annotated[
+        Count,
+        Meta(description="Open sockets and event streams of one user on one server; more are RATE_LIMITED."),
+    ] = 1000
     job_retention_s: Annotated[
         Seconds,
         Meta(description="A job that ended goes after this long, with its events and vectors, in seconds."),

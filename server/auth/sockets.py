@@ -14,12 +14,15 @@ from bus.subjects import ACCESS_REVOKED
 from server.auth.activity import Activity
 from server.auth.authenticator import Authenticator
 from server.auth.principal import Principal
+from server.errors import RateLimited
 from server.repeating import Repeating
 
 #: The close code of a connection whose credential does not hold (graphql-transport-ws: Forbidden).
 FORBIDDEN = 4403
 
 _SWEEP_EVERY_S = 15.0
+_MAX_OF_USER = 1000
+_RETRY_AFTER_S = 5.0
 #: A peer that does not answer a close must not hold up the others.
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -42,11 +45,17 @@ class SocketRegistry:
     revoked while the bus was away.
     """
 
-    def __init__(self, bus: Bus, authenticator: Authenticator, activity: Activity) -> None:
+    def __init__(
+        self, bus: Bus, authenticator: Authenticator, activity: Activity, *, max_of_user: int = _MAX_OF_USER
+    ) -> None:
+        self._max_of_user = max_of_user
         self._bus = bus
         self._authenticator = authenticator
         self._activity = activity
+        #: By credential: those that its end has to close.
         self._handles: dict[UUID, set[SocketHandle]] = {}
+        #: By user: those that are open, or are being closed.
+        self._open: dict[UUID, set[SocketHandle]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
         self._sweeping = Repeating(self.sweep, name="socket sweep", every_s=_SWEEP_EVERY_S)
@@ -74,7 +83,18 @@ class SocketRegistry:
         """
         handle = SocketHandle(principal=principal, close=close)
         self._handles.setdefault(principal.credential_id, set()).add(handle)
+        self._open.setdefault(principal.user_id, set()).add(handle)
         return handle
+
+    def require_room(self, principal: Principal) -> None:
+        """Return if the user may open one more socket or event stream on this server.
+
+        Raises:
+            RateLimited: enough of them are open.
+        """
+        if len(self._open.get(principal.user_id, ())) >= self._max_of_user:
+            message = f"You have {self._max_of_user} open sockets and event streams: close some first."
+            raise RateLimited(message, retry_after_s=_RETRY_AFTER_S)
 
     async def admit(self, principal: Principal, close: Close) -> SocketHandle:
         """Register a socket and verify its credential once more, in this order.
@@ -82,8 +102,10 @@ class SocketRegistry:
         A revocation between the two checks is seen by the second one, and a later one finds the socket.
 
         Raises:
+            RateLimited: the user has too many already.
             Unauthenticated: the credential ended in between; the socket is not registered.
         """
+        self.require_room(principal)
         handle = self.register(principal, close)
         try:
             await self._authenticator.verify(principal)
@@ -94,12 +116,12 @@ class SocketRegistry:
 
     def release(self, handle: SocketHandle) -> None:
         """Forget a socket that is closed. Forgetting twice is fine."""
-        handles = self._handles.get(handle.principal.credential_id)
-        if handles is None:
-            return
-        handles.discard(handle)
-        if not handles:
-            del self._handles[handle.principal.credential_id]
+        principal = handle.principal
+        for table, key in ((self._handles, principal.credential_id), (self._open, principal.user_id)):
+            handles = table.get(key, set())
+            handles.discard(handle)
+            if not handles:
+                table.pop(key, None)
 
     async def sweep(self) -> None:
         """Close the sockets of credentials that no longer hold; an open socket counts as use."""

@@ -34,7 +34,7 @@ from strawberry.utils.aio import aclosing
 from bus.tracing import TRACEPARENT
 from server.auth.principal import Principal
 from server.auth.sockets import FORBIDDEN, SocketHandle
-from server.errors import ErrorCode, Forbidden, ServiceError, Unauthenticated
+from server.errors import ErrorCode, Forbidden, RateLimited, ServiceError, Unauthenticated
 from server.graphql.config import GraphQLConfig
 from server.graphql.context import Context
 from server.graphql.documents import refusal
@@ -231,6 +231,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
             await self._admit(payload)
         except (Unauthenticated, Forbidden):
             await self.websocket.close(FORBIDDEN, "Forbidden")
+            return
+        except RateLimited as error:
+            await self.websocket.close(TRY_AGAIN_LATER, f"{error.code}: {error.message}")
             return
         except ServiceError:
             # Nobody could say whether the credential holds; it may be a good one.

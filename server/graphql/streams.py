@@ -58,6 +58,7 @@ async def _until_revoked(results: Results, context: Context) -> Results:
 
     Raises:
         Unauthenticated: it has ended already.
+        RateLimited: the caller has too many sockets and streams.
     """
     async with aclosing(results):
         if context.principal is None:

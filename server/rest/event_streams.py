@@ -6,7 +6,7 @@ from typing import TypeVar
 from server.admitted import Admitted, Quiet, StreamOver
 from server.auth.principal import Principal
 from server.auth.sockets import SocketRegistry
-from server.errors import Unauthenticated
+from server.errors import RateLimited, Unauthenticated
 from server.rest.openai import to_json
 
 T = TypeVar("T")
@@ -42,6 +42,6 @@ async def until_revoked(
                 except StreamOver:
                     return
                 yield item
-    except Unauthenticated:
-        # It ended within this request; the client hears so when it comes back.
+    except (Unauthenticated, RateLimited):
+        # It came within this request; the client hears so when it comes back.
         return

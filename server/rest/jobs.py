@@ -182,6 +182,7 @@ class JobsController(Controller):
         principal.require(Scope.READ, Scope.EMBED)
         if not await job_history.has_more(principal.user_id, job_id, last_event_id):
             return Response(None, status_code=HTTP_204_NO_CONTENT)
+        sockets.require_room(principal)
         return Stream(
             _server_sent(
                 until_revoked(

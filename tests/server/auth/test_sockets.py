@@ -17,7 +17,7 @@ from server.auth.principal import Principal, Scope
 from server.auth.sessions import Sessions
 from server.auth.sockets import SocketRegistry
 from server.database import Database
-from server.errors import Unauthenticated
+from server.errors import RateLimited, Unauthenticated
 from tests.support.accounts import Enter
 from tests.support.processes import until
 
@@ -52,6 +52,31 @@ async def registry(
 async def key(api_keys: ApiKeys, authenticator: Authenticator, owner: Principal) -> Principal:
     made = await api_keys.create(owner, name="ci", scopes=[Scope.READ])
     return await authenticator.authenticate(made.secret)
+
+
+async def test_a_user_has_room_for_so_many_sockets_whatever_credential_opened_them(
+    bus: Bus,
+    authenticator: Authenticator,
+    activity: Activity,
+    owner: Principal,
+    key: Principal,
+    enter: Enter,
+) -> None:
+    registry = SocketRegistry(bus, authenticator, activity, max_of_user=2)
+    stranger = await authenticator.authenticate((await enter("stranger@example.com")).token)
+    first = await registry.admit(key, FakeSocket().close)
+    await registry.admit(owner, FakeSocket().close)
+
+    with pytest.raises(RateLimited) as refused:
+        await registry.admit(key, FakeSocket().close)
+    await registry.admit(stranger, FakeSocket().close)
+
+    assert 5.0 == refused.value.retry_after_s
+    for _ in range(2):
+        registry.release(first)
+    await registry.admit(key, FakeSocket().close)
+    with pytest.raises(RateLimited):
+        registry.require_room(owner)
 
 
 async def test_revoking_a_key_closes_its_sockets_and_no_others(

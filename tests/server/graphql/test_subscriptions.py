@@ -297,6 +297,27 @@ async def test_a_socket_of_our_own_page_is_signed_in_by_the_cookie(ada: GraphQLC
     assert [{"email": "ada@example.com"}, None] == answers
 
 
+async def test_who_has_enough_sockets_and_streams_is_asked_to_come_again(
+    ada: GraphQLClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await make_job(ada)
+    monkeypatch.setattr(services.sockets, "_max_of_user", 1)
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {ada.token}"}}
+    said = "You have 1 open sockets and event streams: close some first."
+
+    async with ada.socket(), ada.raw_socket() as second:
+        await say(second, **init)
+        assert (1013, f"RATE_LIMITED: {said}") == await closed_with(second)
+        async with stream(ada, FOLLOW, id=job_id) as response:
+            text = (await response.aread()).decode()
+    assert "RATE_LIMITED" in text
+    assert "embeddingJobEvents" not in text
+
+    await until(lambda: not services.sockets._open)
+    async with ada.socket():
+        pass
+
+
 async def test_a_socket_whose_credential_nobody_can_look_up_is_asked_to_come_again(
     ada: GraphQLClient, database: Database
 ) -> None:

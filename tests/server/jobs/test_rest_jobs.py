@@ -231,6 +231,16 @@ async def test_a_job_that_is_deleted_while_it_is_read_ends_the_stream_in_order(
     assert {"job_state_changed"} == {event["event"] for event in _events(answer.text)}
 
 
+async def test_who_follows_enough_already_is_refused(
+    rest: httpx.AsyncClient, ended: EmbeddingJobRecord, sockets: SocketRegistry
+) -> None:
+    sockets._max_of_user = 0
+    answer = await rest.get(f"/v1/jobs/{ended.id}/events")
+
+    error, retry_after = answer.json()["error"], answer.headers["retry-after"]
+    assert (429, "RATE_LIMITED", "5") == (answer.status_code, error["code"], retry_after)
+
+
 class Browser:
     """A client that reads a stream while it comes, and may hang up."""
 
