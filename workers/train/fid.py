@@ -16,28 +16,32 @@ from workers.train.rng import isolated_rng
 _MISSING_SHARE = 0.1
 
 
-class FeatureSums:
-    """What is known of a set of pictures: sums, so that it can be added to and added up over processes."""
+class Moments:
+    """Mean and covariance of rows: as sums, which can be added to, and added up over processes."""
 
-    def __init__(self, dimension: int, num_classes: int, device: torch.device | None = None) -> None:
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.float64, device=device)
+    def __init__(self, dimension: int, device: torch.device | None = None) -> None:
+        self.count = _zeros(1, device=device)
+        self.total = _zeros(dimension, device=device)
+        self.products = _zeros(dimension, dimension, device=device)
 
-        self.count, self.total = zeros(1), zeros(dimension)
-        self.products, self.classes = zeros(dimension, dimension), zeros(num_classes)
+    @classmethod
+    def of(cls, count: Tensor, total: Tensor, products: Tensor) -> "Moments":
+        """The same from its `tensors`."""
+        made = cls(0)
+        made.count, made.total, made.products = count, total, products
+        return made
 
-    def add(self, features_ND: Tensor, logits_NK: Tensor) -> None:
-        """Take some more pictures in."""
-        rows = features_ND.double()
+    def add(self, rows_ND: Tensor) -> None:
+        """Take some more rows in."""
+        rows = rows_ND.double()
         self.count += len(rows)
         self.total += rows.sum(0)
         self.products += rows.T @ rows
-        self.classes += F.one_hot(logits_NK.argmax(1), logits_NK.shape[1]).sum(0)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All the sums."""
-        return self.count, self.total, self.products, self.classes
+        return self.count, self.total, self.products
 
     @property
     def mean(self) -> Tensor:
@@ -56,6 +60,24 @@ class FeatureSums:
         mean = self.mean
         return (self.products - self.count * torch.outer(mean, mean)) / (self.count - 1)
 
+
+class FeatureSums(Moments):
+    """What a classifier makes of pictures: moments of its features, and how often it sees each class."""
+
+    def __init__(self, dimension: int, num_classes: int, device: torch.device | None = None) -> None:
+        super().__init__(dimension, device)
+        self.classes = _zeros(num_classes, device=device)
+
+    def see(self, features_ND: Tensor, logits_NK: Tensor) -> None:
+        """Take some more pictures in."""
+        self.add(features_ND)
+        self.classes += F.one_hot(logits_NK.argmax(1), logits_NK.shape[1]).sum(0)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All the sums."""
+        return *super().tensors, self.classes
+
     @property
     def num_missing(self) -> int:
         """Classes that make up less than a tenth of an even share."""
@@ -69,7 +91,11 @@ class FeatureSums:
         return float(-(share * share.log2()).sum())
 
 
-def frechet_distance(one: FeatureSums, other: FeatureSums) -> float:
+def _zeros(*shape: int, device: torch.device | None) -> Tensor:
+    return torch.zeros(*shape, dtype=torch.float64, device=device)
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
     """The squared Frechet distance of two normals with these moments (Heusel et al., 2017, equation 6).
 
     The trace of the root of a product of covariances is that of the symmetric product, whose eigenvalues
@@ -105,7 +131,7 @@ class Judge:
         """Take pictures in 0..1 into the sums."""
         self.net.eval()
         features = self.net.encode(x_NCHW)
-        sums.add(features, self.net.head(features))
+        sums.see(features, self.net.head(features))
 
     def of(self, x_NCHW: Tensor, rows: int = 500) -> FeatureSums:
         """The sums of many pictures."""

@@ -39,7 +39,9 @@ class GANOptions(TrainerOptions, frozen=True):
         num_samples: pictures of the grid that each evaluation reports, 0 for none.
         fid_samples: pictures made in each evaluation to be compared with its data, 0 for none.
         judge_epochs: for how long a judge is fitted when the trainer was given none.
-        collapse: what to do when the generator makes the same picture again and again.
+        collapse, collapse_after: what to do when the pictures are no closer to the real ones than one average
+        picture would be, or hardly differ; and after how many steps that is asked, by default 0.125 divided
+        by the generator's rate, but at least 125.
     """
 
     loss: Literal["non_saturating", "least_squares", "hinge", "wasserstein_gp"] = "non_saturating"
@@ -54,6 +56,7 @@ class GANOptions(TrainerOptions, frozen=True):
     fid_samples: Natural = 0
     judge_epochs: Positive = 6
     collapse: Literal["ignore", "warn", "stop"] = "warn"
+    collapse_after: Natural | None = None
 
     @property
     def is_penalised(self) -> bool:
@@ -62,6 +65,19 @@ class GANOptions(TrainerOptions, frozen=True):
 
     def problems(self) -> Iterator[Problem]:
         """What contradicts itself."""
+        yield from self._penalty_problems()
+        if len(set(self.augment)) < len(self.augment):
+            yield Problem(("augment",), "names a change twice")
+        if self.fid_samples == 1:
+            yield Problem(("fid_samples",), "is 0 for none, or at least 2")
+        if self.collapse == "ignore" and self.collapse_after is not None:
+            yield Problem(("collapse_after",), "has no meaning when a collapse is ignored")
+        for field in ("ema", "grad_clip", "optimizers", "schedules"):
+            given = getattr(self, field)
+            for name in sorted(set(given) - _NETWORKS) if isinstance(given, dict) else ():
+                yield Problem((field, name), "is not a network; they are g and d")
+
+    def _penalty_problems(self) -> Iterator[Problem]:
         if self.loss != "wasserstein_gp" and self.gradient_penalty != _PENALTY:
             yield Problem(("gradient_penalty",), f"has no meaning for {self.loss}")
         if self.loss == "wasserstein_gp" and self.r1:
@@ -70,13 +86,5 @@ class GANOptions(TrainerOptions, frozen=True):
             yield Problem(("r1_every",), "has no meaning without r1")
         if self.is_penalised and self.precision == "float16":
             yield Problem(("precision",), "slopes are too small for float16: say bfloat16 or float32")
-        if len(set(self.augment)) < len(self.augment):
-            yield Problem(("augment",), "names a change twice")
-        if self.compile is not None:
-            yield Problem(("compile",), "is not for two nets that are called one by one")
-        if self.fid_samples == 1:
-            yield Problem(("fid_samples",), "is 0 for none, or at least 2")
-        for field in ("ema", "grad_clip", "optimizers", "schedules"):
-            given = getattr(self, field)
-            for name in sorted(set(given) - _NETWORKS) if isinstance(given, dict) else ():
-                yield Problem((field, name), "is not a network; they are g and d")
+        if self.is_penalised and self.compile is not None:
+            yield Problem(("compile",), "gives nets whose slopes can't be differentiated: leave it out")

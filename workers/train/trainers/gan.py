@@ -16,6 +16,7 @@ from workers.nets.table import part_of
 from workers.nets.validation import InvalidConfig, Problem
 from workers.train.base import Step, distributed
 from workers.train.base.batches import inputs_of, split_batch
+from workers.train.collapse import CollapseWatch
 from workers.train.configs.gan import GANOptions
 from workers.train.data.differentiable import differentiable
 from workers.train.data.loaders import Batch
@@ -28,6 +29,8 @@ from workers.train.report import Samples
 _GRID_COLUMNS = 8
 #: A judge that the trainer fits sees at most so many pictures.
 _JUDGE_ROWS = 10_000
+#: How far the weights have moved at the end of the start, and the least number of steps.
+_START_WAY, _START_STEPS = 0.125, 125
 
 
 class Real(NamedTuple):
@@ -76,6 +79,7 @@ class GANTrainer(EncodingTrainer):
         self._loss = ADVERSARIAL[options.loss]
         self._per_step = options.accumulate * options.n_critic
         self._loss_g = torch.zeros(())
+        self._collapse: CollapseWatch | None = None
         self._real_sums: FeatureSums | None = None
         self._grid: tuple[Tensor, Tensor | None] | None = None
 
@@ -105,6 +109,10 @@ class GANTrainer(EncodingTrainer):
     def batches_per_step(self) -> int:
         """Every update of the discriminator has batches of its own."""
         return self.options.accumulate * self.options.n_critic
+
+    def updates_per_step(self, name: str) -> int:
+        """The discriminator is updated ``n_critic`` times."""
+        return self.options.n_critic if name == "d" else 1
 
     # The game. These three are what another game overrides.
 
@@ -190,14 +198,45 @@ class GANTrainer(EncodingTrainer):
             parameter.requires_grad = True
         self.update_networks("g")
         self._loss_g = loss.detach()
+        if self.options.collapse != "ignore" and self.collapse_watch.add(real.x, fake_x):
+            self._look_for_collapse()
+
+    def _look_for_collapse(self) -> None:
+        step = (self.micro_step + 1) // self._per_step
+        seen = self.collapse_watch.look(step, self.processes.total)
+        if seen is None:
+            return
+        if self.processes.is_main:
+            message = (
+                f"the generator has collapsed by step {step}: its pictures differ by {seen.spread:.0%} of "
+                f"what real ones do, and are {seen.distance:.1f} times as far away as one average picture"
+            )
+            self.warn("collapse", message)
+        if self.options.collapse == "stop":
+            self.trainercontrol.should_training_stop = True
+            self._next_pause = self.micro_step
+
+    @property
+    def collapse_watch(self) -> CollapseWatch:
+        """What looks for a collapse, made at the first step."""
+        if self._collapse is None:
+            after = self.options.collapse_after
+            rate = self.networks_by_name["g"].lr or self.configs.lr
+            self._collapse = CollapseWatch(_start_steps(rate) if after is None else after)
+        return self._collapse
 
     def extra_state(self) -> dict[str, Any]:
-        """What is shown between two updates of the generator."""
-        return {"loss_g": self._loss_g}
+        """What is shown between two updates of the generator, and what the watch has seen."""
+        watch = self._collapse
+        seen = None if watch is None else {"after": watch.after, **watch.state_dict()}
+        return {"loss_g": self._loss_g, "collapse": seen}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self._loss_g = state["loss_g"]
+        if state["collapse"] is not None:
+            self._collapse = CollapseWatch(state["collapse"]["after"])
+            self._collapse.load_state_dict(state["collapse"])
 
     # Evaluation.
 
@@ -300,6 +339,11 @@ class GANTrainer(EncodingTrainer):
         """One class after the other, a column of the grid each while there are columns."""
         num_classes = self.net.generator.num_classes
         return torch.arange(num_rows, device=self.device) % num_classes if num_classes else None
+
+
+def _start_steps(rate: float) -> int:
+    """Adam moves a weight by about its rate a step, so that a start takes more steps the lower the rate."""
+    return max(_START_STEPS, round(_START_WAY / rate))
 
 
 def _parts(total: int, most: int) -> list[int]:
