@@ -176,7 +176,7 @@ class MemoryDelivery:
         """The decoded message."""
         return codec.decode(self.raw)
 
-    async def ack(self) -> None:
+    async def ack(self, *, is_confirmed: bool = True) -> None:  # noqa: ARG002 - nothing is lost here
         """Remove it."""
         self._settle()
         self._stream.remove(self._seq)

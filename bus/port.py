@@ -41,8 +41,12 @@ class Delivery(Protocol):
     def num_delivered(self) -> int:
         """1 for the first delivery."""
 
-    async def ack(self) -> None:
-        """Done: remove it. Returns when the server has confirmed."""
+    async def ack(self, *, is_confirmed: bool = True) -> None:
+        """Done: remove it. Returns when the server has confirmed, unless that is not asked for.
+
+        An ack that is not confirmed costs no round trip; where it is lost, with the connection or the server,
+        the message is delivered again.
+        """
 
     async def nak(self, *, delay_s: float = 0.0) -> None:
         """Give it back, to be delivered again no sooner than ``delay_s`` from now."""

@@ -72,9 +72,20 @@ class NatsDelivery:
         """The bytes as they are."""
         return self._raw.data
 
-    async def ack(self) -> None:
-        """Remove it; returns when the server has confirmed."""
-        await self._settle(b"+ACK")
+    async def ack(self, *, is_confirmed: bool = True) -> None:
+        """Remove it; returns when the server has confirmed, or at once.
+
+        Raises:
+            NotSettled: the server did not confirm.
+            BusUnavailable: too much waits for a connection that is lost, or it is closed.
+        """
+        if is_confirmed:
+            await self._settle(b"+ACK")
+            return
+        if self._is_settled:
+            raise AlreadySettled(self.subject)
+        await self._connection.publish(self._raw.reply, b"+ACK")
+        self._is_settled = True
 
     async def nak(self, *, delay_s: float = 0.0) -> None:
         """Give it back."""

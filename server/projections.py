@@ -8,7 +8,7 @@ a process that dies between the two gets it again and finds nothing new in it.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple
 
 from opentelemetry.metrics import Meter
@@ -107,9 +107,13 @@ class Projection:
                 job,
                 exc_info=None if isinstance(job, ServiceError) else job,
             )
-            await _each(report.delivery.nak(delay_s=_RETRY_DELAY_S) for report in reports)
+            await asyncio.gather(
+                *(_settled(report.delivery.nak(delay_s=_RETRY_DELAY_S)) for report in reports)
+            )
             return
-        await _each(report.delivery.ack() for report in reports)
+        for report in reports:
+            # Delivered again for want of an ack it is a duplicate.
+            await _settled(report.delivery.ack(is_confirmed=False))
         if job is None:
             self._reports.add(len(reports), {"outcome": "unknown"})
             return
@@ -152,10 +156,6 @@ class Projection:
                     job.apply(report, done[job.id])
             await write_jobs(self._db, jobs.values())
         return jobs
-
-
-async def _each(settlements: Iterable[Awaitable[None]]) -> None:
-    await asyncio.gather(*map(_settled, settlements))
 
 
 async def _settled(settlement: Awaitable[None]) -> None:

@@ -47,6 +47,12 @@ def job(number: int) -> EmbedJob:
     return EmbedJob(job_id=str(number), publish_number=1)
 
 
+async def _until_empty(bench: Bench, stream: str) -> None:
+    async with asyncio.timeout(SOON_S):
+        while await bench.count(stream):  # noqa: ASYNC110 - a stream tells nobody
+            await asyncio.sleep(0.005)
+
+
 def subject_of(number: int) -> str:
     return subjects.embed_job("default", str(number))
 
@@ -180,6 +186,28 @@ class PublishAndPull:
             await bench.bus.publish(subject_of(1), same)
 
         assert await bench.count(topology.JOBS) == 2
+
+    async def test_an_ack_that_nobody_confirms_removes_the_message_and_settles_once(
+        self, bench: Bench
+    ) -> None:
+        await publish_jobs(bench.bus, range(3))
+        deliveries = await bench.bus.puller(BULK).fetch(limit=3, wait_s=SOON_S)
+
+        for delivery in deliveries:
+            await delivery.ack(is_confirmed=False)
+
+        await _until_empty(bench, topology.JOBS)
+        with pytest.raises(AlreadySettled):
+            await deliveries[0].ack(is_confirmed=False)
+
+    async def test_a_bus_that_closes_sends_the_acks_it_has(self, bench: Bench) -> None:
+        await publish_jobs(bench.bus, range(3))
+        for delivery in await bench.bus.puller(BULK).fetch(limit=3, wait_s=SOON_S):
+            await delivery.ack(is_confirmed=False)
+
+        await bench.bus.close()
+
+        await _until_empty(bench, topology.JOBS)
 
     async def test_a_full_stream_says_so_and_takes_again_after_an_ack(self, bench: Bench) -> None:
         await publish_jobs(bench.bus, range(MAX_MESSAGES))

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from bus import subjects
 from bus.memory import MemoryBus
 from bus.messages import EmbedJob
-from bus.port import Delivery
+from bus.port import Delivery, Puller
 from bus.topology import embed_bulk
 from tests.workers.rig import soon
 from workers.embed.pull_loop import PullLoop
@@ -45,8 +46,11 @@ class Hands:
 
 
 @asynccontextmanager
-async def _running(bus: MemoryBus, hands: Hands, *, room: int) -> AsyncIterator[None]:
-    loop = PullLoop("bulk", bus.puller(embed_bulk(POOL)), hands.take, room=room, is_short=_is_short)
+async def _running(
+    bus: MemoryBus, hands: Hands, *, room: int, puller: Puller | None = None
+) -> AsyncIterator[None]:
+    puller = puller or bus.puller(embed_bulk(POOL))
+    loop = PullLoop("bulk", puller, hands.take, room=room, is_short=_is_short)
     stop = asyncio.Event()
     running = asyncio.create_task(loop.run(stop))
     yield
@@ -104,3 +108,36 @@ async def test_a_long_job_among_short_ones_sends_further_long_ones_back(bus: Mem
             assert 1 == len(others.held)
 
     assert not {"long2", "long3"} & set(hands.done)
+
+
+class CountedPuller:
+    """Remembers how much was asked for each time."""
+
+    def __init__(self, puller: Puller) -> None:
+        self._puller = puller
+        self.limits: list[int] = []
+
+    async def fetch(self, *, limit: int, wait_s: float) -> list[Delivery]:
+        self.limits.append(limit)
+        return await self._puller.fetch(limit=limit, wait_s=wait_s)
+
+    async def close(self) -> None:
+        await self._puller.close()
+
+
+async def test_short_jobs_that_end_one_by_one_are_followed_by_several_at_a_time(bus: MemoryBus) -> None:
+    hands = Hands()
+    await _publish(bus, *map(str, range(16)), is_short=True)
+    puller = CountedPuller(bus.puller(embed_bulk(POOL)))
+
+    async with _running(bus, hands, room=8, puller=puller):
+        await soon(lambda: len(hands.held) == 8)
+        asked = len(puller.limits)
+        for _ in range(8):
+            before = len(hands.done)
+            next(iter(hands.held.values())).set()
+            await soon(partial(lambda number: len(hands.done) > number, before))
+        await soon(lambda: len(hands.held) == 8)
+
+    # A quarter of the room each time, where nothing ends while a window is on its way.
+    assert [2, 2, 2, 2] == puller.limits[asked : asked + 4]

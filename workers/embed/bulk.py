@@ -78,7 +78,7 @@ class BulkHandler:
         answer = await self._claiming.claim(command)
         if isinstance(answer, JobClaimRefused):
             logger.info("job %s needs no work: it is %s", command.job_id, answer.reason)
-            await delivery.ack()
+            await delivery.ack(is_confirmed=False)
             return
         if answer.num_lost >= _GIVE_UP_AFTER:
             await self._bury(answer, delivery, f"The job has ended {answer.num_lost} worker processes.")
@@ -117,7 +117,8 @@ class BulkHandler:
     async def _leave(self, claimed: JobClaimed, delivery: Delivery, end: End) -> None:
         """Settle the delivery of an attempt that has ended by itself or was told to."""
         if end is End.DONE:
-            await delivery.ack()
+            # Its chunks are stored: delivered again for want of an ack, the job is refused as finished.
+            await delivery.ack(is_confirmed=False)
             return
         telling = asyncio.create_task(self._let_go(claimed, end))
         try:

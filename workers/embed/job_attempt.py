@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: How late a cancellation may be seen whose broadcast is lost. A heartbeat costs a server one read.
 _HEARTBEAT_EVERY_S = 1.0
+#: How long work goes on before anything that may end it from outside is looked at.
+_HEAD_START_S = 0.1
 #: While one chunk is stored and reported, the next is prepared and computed.
 _CHUNKS_AT_ONCE = 2
 #: What the chunks in hand may still take once the worker stops. Another worker has the job within a second,
@@ -112,18 +114,30 @@ class JobAttempt:
             BusError: something could not be stored or reported.
         """
         working = asyncio.create_task(self._work())
-        listening = asyncio.create_task(self._listen())
-        ordered = asyncio.create_task(self._await_order())
-        leaving = asyncio.create_task(self._hand_over())
+        try:
+            # Most short jobs are done by then, and have spared three tasks and two timers.
+            await asyncio.wait({working}, timeout=_HEAD_START_S)
+            return working.result() if working.done() else await self._watch(working)
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+
+    async def _watch(self, working: asyncio.Task[End]) -> End:
+        """Wait for the end of the work, or for what ends it from outside."""
+        watching = [
+            asyncio.create_task(self._await_order()),
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._hand_over()),
+        ]
         # In the order in which they count where several are done.
-        tasks = (working, ordered, listening, leaving)
+        tasks = (working, *watching)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return next(task for task in tasks if task.done()).result()
         finally:
-            for task in tasks:
+            for task in watching:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*watching, return_exceptions=True)
 
     async def _await_order(self) -> End:
         await self._signals.cancelled.wait()
@@ -131,8 +145,12 @@ class JobAttempt:
         return End.CANCELLED
 
     async def _hand_over(self) -> End:
+        handover_s = self._tools.handover_s
+        if self._signals.draining.is_set():
+            # Perhaps since the beginning of the head start.
+            handover_s = max(0.0, handover_s - _HEAD_START_S)
         await self._signals.draining.wait()
-        await asyncio.sleep(self._tools.handover_s)
+        await asyncio.sleep(handover_s)
         return End.DRAINED
 
     async def _read_inputs(self) -> list[Input]:

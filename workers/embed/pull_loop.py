@@ -41,6 +41,11 @@ class PullLoop:
         self._room = room
         self._is_short = is_short
         self._window = room if is_short is None else 1
+        #: What has to be free again, once all the room was taken, before more is pulled: short deliveries end
+        #: one by one, and a pull for each of them costs as much as one for several.
+        self._step = 1 if is_short is None else max(1, room // 4)
+        self._may_pull = asyncio.Event()
+        self._may_pull.set()
         self._in_hand: set[asyncio.Task[None]] = set()
         #: Those of ``_in_hand`` that are not short.
         self._long: set[asyncio.Task[None]] = set()
@@ -60,10 +65,10 @@ class PullLoop:
             await asyncio.gather(closing, *self._in_hand, return_exceptions=True)
 
     async def _take(self, stop: asyncio.Event) -> None:
-        room = min(self._window, self._room - len(self._in_hand))
-        if room <= 0 or self._long:
-            await asyncio.wait(self._long or self._in_hand, return_when=asyncio.FIRST_COMPLETED)
+        await self._may_pull.wait()
+        if stop.is_set():
             return
+        room = min(self._window, self._room - len(self._in_hand))
         try:
             deliveries = await self._puller.fetch(limit=room, wait_s=_FETCH_WAIT_S)
         except BusError as error:
@@ -84,9 +89,18 @@ class PullLoop:
         self, delivery: Delivery, handle: Handle, *, among: set[asyncio.Task[None]] | None = None
     ) -> None:
         task = asyncio.create_task(self._settle(delivery, handle), name=f"{self._name} delivery")
-        for tasks in (self._in_hand, self._in_hand if among is None else among):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        self._in_hand.add(task)
+        if among is not None:
+            among.add(task)
+        if self._long or len(self._in_hand) >= self._room:
+            self._may_pull.clear()
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._in_hand.discard(task)
+        self._long.discard(task)
+        if not self._long and len(self._in_hand) <= self._room - self._step:
+            self._may_pull.set()
 
     async def _settle(self, delivery: Delivery, handle: Handle) -> None:
         try:

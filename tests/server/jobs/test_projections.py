@@ -149,7 +149,7 @@ async def test_reports_that_can_not_be_acknowledged_come_again_and_change_nothin
     job = await replica.create(owner, 4)
     await worker.finish(await worker.claim(job.id))
 
-    async def fail(_: MemoryDelivery) -> None:
+    async def fail(_: MemoryDelivery, *, is_confirmed: bool = True) -> None:
         raise NotSettled("the bus is away")
 
     with monkeypatch.context() as away:
