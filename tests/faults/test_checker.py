@@ -132,6 +132,63 @@ def test_what_is_planted_is_found(kind: str, plant: Plant) -> None:
     assert kind in kinds(Seen(jobs=[well_named("other"), job]))
 
 
+def cancelled(*, num_cancels: int = 1, answer: str | None = "CANCELLING") -> JobSeen:
+    """A job that was stopped after two of its items."""
+    job = well()
+    job.history = [*well_history()[:4], state("CANCELLING", "c"), state("CANCELLED", "d")]
+    job.watched = [list(job.history), list(job.history)]
+    job.state, job.completed, job.result = "CANCELLED", 2, None
+    job.num_cancels, job.cancel_answer = num_cancels, answer
+    return job
+
+
+def well_history() -> list[EventSeen]:
+    return list(well().history or ())
+
+
+@pytest.mark.parametrize(
+    ("num_cancels", "answer"), [(1, "CANCELLING"), (1, "CANCELLED"), (2, "JOB_FINISHED")]
+)
+def test_a_job_that_its_user_cancelled_has_no_problem(num_cancels: int, answer: str) -> None:
+    job = cancelled(num_cancels=num_cancels, answer=answer)
+
+    assert [] == check(Seen(jobs=[job]), reference=REFERENCE)
+
+
+def test_a_job_that_had_ended_before_it_could_be_cancelled_has_no_problem() -> None:
+    job = well()
+    job.num_cancels, job.cancel_answer = 1, "JOB_FINISHED"
+
+    assert [] == check(Seen(jobs=[job]), reference=REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant"),
+    [
+        ("failed", lambda job: setattr(job, "num_cancels", 0)),
+        ("wrong", lambda job: setattr(job, "cancel_answer", "JOB_FINISHED")),
+        ("wrong", lambda job: setattr(job, "completed", 3)),
+        ("doubled", everywhere(lambda events: [*events, state("CANCELLED", "zz")])),
+        ("wrong", everywhere(lambda events: [*events, item(3, cursor="late")])),
+        ("stuck", everywhere(lambda events: events[:-1])),
+        ("gap", lambda job: job.watched[1].pop()),
+    ],
+)
+def test_what_is_planted_in_a_job_that_was_cancelled_is_found(kind: str, plant: Plant) -> None:
+    job = cancelled()
+
+    plant(job)
+
+    assert kind in kinds(Seen(jobs=[job]))
+
+
+def test_a_job_that_succeeds_although_its_user_was_told_that_it_stops_is_wrong() -> None:
+    job = well()
+    job.num_cancels, job.cancel_answer = 1, "CANCELLING"
+
+    assert {"wrong"} == kinds(Seen(jobs=[job]))
+
+
 def well_named(name: str) -> JobSeen:
     job = well()
     job.ids = [name]

@@ -9,7 +9,7 @@ from tests.faults.harness.results import Line, append, as_table, put_into, read
 
 WELL = Line(
     seed=1, kind="bus killed", commit="abc", what="nats", is_ok=True, problems=[], fault_s=1.0, took_s=9.0,
-    outage_s=2.0, jobs=10, items=100, events=300, calls={"answered": 5, "refused": 1},
+    outage_s=2.0, jobs=10, cancelled=1, items=100, events=300, calls={"answered": 5, "refused": 1},
 )  # fmt: skip
 BAD = msgspec.structs.replace(
     WELL,
@@ -31,7 +31,10 @@ def test_rounds_of_several_runs_add_up_by_commit(tmp_path: Path) -> None:
 
     assert [WELL, ELSEWHERE, BAD, TAKEN_OVER] == lines
     table = as_table(lines, commits=["abc"])
-    assert table.startswith("3 rounds at abc: 30 jobs, 300 items, 900 events, 18 interactive calls.\n")
+    assert table.startswith(
+        "3 rounds at abc: 30 jobs, 3 of them cancelled by their users, 300 items, "
+        "900 events, 18 interactive calls.\n"
+    )
     assert "| bus killed | 2 | 1 | 0 | 0 | 1 | 5.0 | 8.0 |  |\n" in table
     assert "| worker killed | 1 | 0 | 0 | 0 | 0 | 2.0 | 2.0 | 11.2, at most 11.2 |\n" in table
     assert "4 rounds at abc, def:" in as_table(lines, commits=["abc", "def"])

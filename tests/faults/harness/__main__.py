@@ -67,6 +67,7 @@ def _say(line: results.Line) -> None:
     takeover = "" if line.takeover_s is None else f", taken over after {line.takeover_s:.1f} s"
     _print(
         f"{verdict:3} {line.seed:5} {line.kind} ({line.what}): {line.took_s:.0f} s, {line.jobs} jobs, "
+        f"{line.cancelled} cancelled, "
         f"{line.open_jobs} of them open, {line.items} items, calls {line.calls}, refusals {line.refusals}, "
         f"outage {line.outage_s:.1f} s{takeover}"
     )

@@ -88,6 +88,7 @@ def _check_job(job: JobSeen, reference: Mapping[str, Vector]) -> Iterator[Proble
 def _check_history(name: str, job: JobSeen, history: Sequence[EventSeen]) -> Iterator[Problem]:
     yield from _repeats(name, history)
     yield from _check_states(name, history)
+    yield from _check_cancel(name, job, [event.state for event in history if event.state in FINAL])
     yield from _check_items(name, len(job.texts), history)
     attempts = [event.attempt for event in history]
     if attempts != sorted(attempts):
@@ -106,8 +107,20 @@ def _check_states(name: str, history: Sequence[EventSeen]) -> Iterator[Problem]:
         yield Problem("doubled", f"{name} ended {len(final)} times: {states}")
     if history[-1].state not in FINAL:
         yield Problem("wrong", f"{name} has events after its end")
-    if "SUCCEEDED" not in final:
-        yield Problem("failed", f"{name} ended with {final[-1]}, and nothing was wrong with it")
+    if "FAILED" in final:
+        yield Problem("failed", f"{name} ended with FAILED, and nothing was wrong with it")
+
+
+def _check_cancel(name: str, job: JobSeen, final: Sequence[str | None]) -> Iterator[Problem]:
+    """A job is cancelled by its user alone, and the answer to the order is true."""
+    answer = job.cancel_answer
+    if "CANCELLED" in final and not job.num_cancels:
+        yield Problem("failed", f"{name} ended with CANCELLED, and nobody had asked for it")
+    # An order that was given again may meet what the first one did, whose answer was lost.
+    if "CANCELLED" in final and answer == "JOB_FINISHED" and job.num_cancels == 1:
+        yield Problem("wrong", f"{name} was cancelled, and its user was told that it had ended before")
+    if "SUCCEEDED" in final and answer not in {None, "JOB_FINISHED"}:
+        yield Problem("wrong", f"{name} succeeded, and its user was told that it is {answer}")
 
 
 def _check_items(name: str, num_items: int, history: Sequence[EventSeen]) -> Iterator[Problem]:
@@ -169,6 +182,10 @@ def _check_record(name: str, job: JobSeen) -> Iterator[Problem]:
     states = [event.state for event in job.history or () if event.state is not None]
     if job.state != states[-1]:
         yield Problem("wrong", f"{name} is {job.state} and its history ends with {states[-1]}")
+    if job.state == "CANCELLED":
+        told = sum(event.vector is not None for event in job.history or ())
+        if (job.completed, job.failed) != (told, 0):
+            yield Problem("wrong", f"{name} was cancelled after {told} items and counts {job.completed}")
     if job.state == "SUCCEEDED":
         if (job.completed, job.failed) != (len(job.texts), 0):
             yield Problem("wrong", f"{name} counts {job.completed} done, {job.failed} failed")

@@ -25,6 +25,7 @@ _RETRY_S = 0.1
 #: A socket that says nothing for this long is asked, and left if it does not answer in time.
 _SILENT_S = 3.0
 _PONG_S = 2.0
+_JOB_FINISHED = "JOB_FINISHED"
 #: Close codes: RFC 6455 and its registry.
 _TRY_AGAIN_LATER = 1013
 _FIRST_OWN_CODE = 4000
@@ -33,6 +34,13 @@ CREATE = """
     mutation($texts: [String!], $key: String) {
       createEmbeddingJob(input: {texts: $texts, idempotencyKey: $key}) {
         ... on EmbeddingJobPayload { job { id } }
+        ... on Error { code message }
+      }
+    }"""
+CANCEL = """
+    mutation($job: ID!) {
+      cancelEmbeddingJob(input: {jobId: $job}) {
+        ... on EmbeddingJobPayload { job { state } }
         ... on Error { code message }
       }
     }"""
@@ -156,6 +164,30 @@ class User:
             raise Refused(result["code"])
         job_id: str = result["job"]["id"]
         return job_id
+
+    async def cancel(self, job: JobSeen, rng: Random) -> None:
+        """Order an accepted job to be cancelled until the order is answered, here or there."""
+        replica = rng.randrange(len(self._urls))
+        while job.cancel_answer is None:
+            job.num_cancels += 1
+            try:
+                job.cancel_answer = await self._cancel(job, replica)
+            except BROKEN:
+                await asyncio.sleep(_RETRY_S)
+            except Refused as refused:
+                self._note("a cancellation", refused.code)
+                await asyncio.sleep(_RETRY_S)
+            replica = (replica + 1) % len(self._urls)
+
+    async def _cancel(self, job: JobSeen, replica: int) -> str:
+        data = await self._graphql(replica, CANCEL, job=job.ids[0])
+        result = data["cancelEmbeddingJob"]
+        if "code" not in result:
+            state: str = result["job"]["state"]
+            return state
+        if result["code"] != _JOB_FINISHED:
+            raise Refused(result["code"])
+        return _JOB_FINISHED
 
     async def watch(self, job: JobSeen, events: list[EventSeen], rng: Random, *, leaves: int = 0) -> None:
         """Read a job's events to the end, over as many sockets as it takes, leaving ``leaves`` on purpose."""

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -51,9 +52,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: So that another worker is free to take it over.
-_ONE_LONG_JOB = Shape(num_users=1, min_jobs=1, max_jobs=1, sizes=(900,))
+_ONE_LONG_JOB = Shape(num_users=1, min_jobs=1, max_jobs=1, sizes=(900,), cancelled=0.0)
 #: More than fifty of them are open when the last is handed in.
-_MANY_JOBS = Shape(min_jobs=30, max_jobs=30, sizes=(10, 30), num_watchers=1, pause_s=0.0)
+_MANY_JOBS = Shape(min_jobs=30, max_jobs=30, sizes=(10, 30), num_watchers=1, pause_s=0.0, cancelled=0.0)
 
 
 async def _server_killed(fault: Disturbance) -> None:
@@ -146,16 +147,16 @@ async def _database_frozen(fault: Disturbance) -> None:
 
 async def _objects_failing(fault: Disturbance) -> None:
     """Every read and write fails (ENOTDIR): a file lies where the folder was."""
-    folder = fault.stack.folder.objects
-    aside = folder.with_name("objects.aside")
-    fault.what = "object store"
-    folder.rename(aside)
-    folder.touch()
-    try:
-        await fault.lasting(1.0, 8.0)
-    finally:
-        folder.unlink()
-        aside.rename(folder)
+    file = fault.stack.folder.path / "objects.file"
+    file.touch()
+    await _replace_objects(fault, file)
+
+
+async def _objects_gone(fault: Disturbance) -> None:
+    """The folder is there, and it is another one: a mount that is gone leaves its mount point."""
+    empty = fault.stack.folder.path / "objects.empty"
+    empty.mkdir()
+    await _replace_objects(fault, empty)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -176,7 +177,31 @@ KINDS: Mapping[str, Kind] = {
     "worker cut off from the bus": Kind(fault=_worker_cut_off),
     "server cut off from the database": Kind(fault=_database_cut_off),
     "bus emptied": Kind(fault=_bus_emptied, after_all_jobs=True, shape=_MANY_JOBS),
+    "object store gone": Kind(fault=_objects_gone),
 }
+
+
+async def _replace_objects(fault: Disturbance, replacement: Path) -> None:
+    folder = fault.stack.folder.objects
+    aside = folder.with_name("objects.aside")
+    fault.what = "object store"
+    folder.rename(aside)
+    try:
+        _move(replacement, folder)
+        await fault.lasting(1.0, 8.0)
+    finally:
+        _move(aside, folder)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename; what lies there, made by whoever writes at this moment, is put away as often as it takes."""
+    while True:
+        try:
+            source.rename(target)
+        except OSError:
+            target.rename(target.with_name(f"{target.name}.lost-{time.monotonic_ns()}"))
+        else:
+            return
 
 
 async def _find_busy_worker(fault: Disturbance) -> Member:

@@ -41,6 +41,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     num_watchers: int = 2
     #: Seconds between one user's jobs, at most.
     pause_s: float = 0.8
+    #: The share of jobs that their users cancel, and how long after they were accepted, at most.
+    cancelled: float = 0.3
+    cancel_after_s: float = 0.8
 
 
 class Load:
@@ -58,6 +61,7 @@ class Load:
         self._working: list[asyncio.Task[None]] = []
         self._calling: list[asyncio.Task[None]] = []
         self._watching: list[tuple[JobSeen, asyncio.Task[None]]] = []
+        self._cancelling: list[tuple[JobSeen, asyncio.Task[None]]] = []
 
     def start(self) -> None:
         """Begin."""
@@ -95,11 +99,12 @@ class Load:
         self._fault_is_over.set()
         deadline = asyncio.get_running_loop().time() + STUCK_S
         _, unaccepted = await asyncio.wait(self._working, timeout=STUCK_S)
-        watching = [task for _, task in self._watching]
+        # Who cancels a job watches it too.
+        watching = [task for _, task in (*self._watching, *self._cancelling)]
         left_s = max(1.0, deadline - asyncio.get_running_loop().time())
         if watching:
             await asyncio.wait(watching, timeout=left_s)
-        for job, task in self._watching:
+        for job, task in (*self._watching, *self._cancelling):
             job.is_stuck |= not task.done()
         for job in self.seen.jobs:
             job.is_stuck |= bool(unaccepted) and not job.ids
@@ -116,7 +121,8 @@ class Load:
 
     async def stop(self) -> None:
         """End whatever still runs."""
-        tasks = [*self._working, *self._calling, *(task for _, task in self._watching)]
+        watching = (task for _, task in (*self._watching, *self._cancelling))
+        tasks = [*self._working, *self._calling, *watching]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,7 +149,14 @@ class Load:
                 job.watched.append(events)
                 watch = user.watch(job, events, Random(rng.random()), leaves=leaves)
                 self._watching.append((job, asyncio.create_task(watch)))
+            if rng.random() < self._shape.cancelled:
+                cancel = self._cancel_later(user, job, Random(rng.random()))
+                self._cancelling.append((job, asyncio.create_task(cancel)))
             await asyncio.sleep(rng.random() * self._shape.pause_s)
+
+    async def _cancel_later(self, user: User, job: JobSeen, rng: Random) -> None:
+        await asyncio.sleep(rng.random() * self._shape.cancel_after_s)
+        await user.cancel(job, rng)
 
     async def _call(self, user: User, replica: int) -> None:
         while not self._is_finished.is_set():

@@ -33,6 +33,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     #: Of workers that left with a job in hand: until it ran again elsewhere.
     takeover_s: float | None = None
     jobs: int = 0
+    #: Of the jobs, those that their users cancelled before they had ended.
+    cancelled: int = 0
     items: int = 0
     events: int = 0
     #: How often an interactive call ended how.
@@ -75,6 +77,7 @@ def as_table(lines: Iterable[Line], *, commits: Sequence[str]) -> str:
     rounds = [line for kind in by_kind.values() for line in kind]
     counted = (
         f"{len(rounds)} rounds at {', '.join(commits)}: {sum(line.jobs for line in rounds)} jobs, "
+        f"{sum(line.cancelled for line in rounds)} of them cancelled by their users, "
         f"{sum(line.items for line in rounds)} items, {sum(line.events for line in rounds)} events, "
         f"{sum(sum(line.calls.values()) for line in rounds)} interactive calls."
     )

@@ -144,6 +144,7 @@ def _with_counts(line: Line, seen: Seen, fault: Disturbance) -> Line:
         outage_s=round(outage_s(seen), 2),
         takeover_s=None if taken_over_s is None else round(taken_over_s, 2),
         jobs=sum(bool(job.ids) for job in seen.jobs),
+        cancelled=sum(job.state == "CANCELLED" for job in seen.jobs),
         items=sum(len(job.texts) for job in seen.jobs if job.ids),
         events=sum(len(log) for job in seen.jobs for log in job.watched),
         calls=dict(Counter(call.outcome for call in seen.calls)),

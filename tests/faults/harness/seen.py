@@ -49,6 +49,10 @@ class JobSeen(msgspec.Struct, kw_only=True):
     result: Vector | None = None
     #: A watcher did not come to the end in time.
     is_stuck: bool = False
+    #: How often its user has sent the order to cancel it: again while there was no answer.
+    num_cancels: int = 0
+    #: What the order was answered with in the end: a state, or JOB_FINISHED.
+    cancel_answer: str | None = None
 
 
 class CallSeen(msgspec.Struct, frozen=True, kw_only=True):
