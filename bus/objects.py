@@ -34,6 +34,10 @@ _TIMEOUTS: "ClientConfig" = {"connect_timeout": timedelta(seconds=2), "read_time
 #: Objects that are listed, and then deleted, at once.
 _LISTED = 500
 
+#: A folder in the folder of objects, and no key: a mount that is gone leaves an empty folder, which would
+#: otherwise look like a store that never had what is asked for.
+_MARKER = ".objects"
+
 #: Keys are made by us, never by a client; this keeps it so.
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -49,8 +53,9 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
 class ObjectStore:
     """Every method raises ObjectStoreError when the store does not do what it is asked."""
 
-    def __init__(self, store: LocalStore | S3Store) -> None:
+    def __init__(self, store: LocalStore | S3Store, *, marker: Path | None = None) -> None:
         self._store = store
+        self._marker = marker
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -67,8 +72,10 @@ class ObjectStore:
             folder = Path(unquote(parts.path))
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                marker = folder / _MARKER
+                marker.mkdir(mode=0o700, exist_ok=True)
                 # Empty folders go with the last object in them.
-                return cls(LocalStore(folder, automatic_cleanup=True))
+                return cls(LocalStore(folder, automatic_cleanup=True), marker=marker)
             except (OSError, BaseError) as error:
                 raise ObjectStoreError(f"the folder {folder} can't be used: {error}") from error
         if parts.scheme == "s3":
@@ -82,6 +89,7 @@ class ObjectStore:
         """Write an object whole; a reader sees all of it or nothing."""
         try:
             await obstore.put_async(self._store, _checked(key), data, use_multipart=False)
+            self._ensure_there()
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be written") from error
 
@@ -103,6 +111,7 @@ class ObjectStore:
             )
             stored = intake.as_object()
             await obstore.rename_async(self._store, temporary_key, stored.key)
+            self._ensure_there()
         except BaseException as error:
             # Whatever ended it, a cancelled upload included, the temporary object must not stay.
             with suppress(BaseError, OSError):
@@ -124,7 +133,7 @@ class ObjectStore:
             result = await obstore.get_async(self._store, _checked(key))
             return bytes(await result.bytes_async())
         except FileNotFoundError as error:
-            raise ObjectNotFound(key) from error
+            raise self._not_found(key) from error
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be read") from error
 
@@ -139,16 +148,16 @@ class ObjectStore:
             async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError as error:
-            raise ObjectNotFound(key) from error
+            raise self._not_found(key) from error
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be read") from error
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         try:
-            await obstore.delete_async(self._store, _checked(key))
-        except FileNotFoundError:
-            return
+            with suppress(FileNotFoundError):
+                await obstore.delete_async(self._store, _checked(key))
+            self._ensure_there()
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be deleted") from error
 
@@ -161,6 +170,7 @@ class ObjectStore:
                 keys = [found["path"] for found in page]
                 await obstore.delete_async(self._store, keys)
                 num_deleted += len(keys)
+            self._ensure_there()
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"what is below {prefix} can't be deleted") from error
         return num_deleted
@@ -169,11 +179,26 @@ class ObjectStore:
         """Whether anything is stored under the key."""
         try:
             await obstore.head_async(self._store, _checked(key))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if isinstance(away := self._not_found(key), ObjectStoreError):
+                raise away from error
             return False
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be looked up") from error
         return True
+
+    def _ensure_there(self) -> None:
+        """Raise OSError if the folder is another one than was opened: what is written there would be lost."""
+        if self._marker is not None:
+            self._marker.stat()
+
+    def _not_found(self, key: str) -> ObjectNotFound | ObjectStoreError:
+        """What it means that nothing is stored under a key."""
+        try:
+            self._ensure_there()
+        except OSError as error:
+            return ObjectStoreError(f"{key} can't be read: {error}")
+        return ObjectNotFound(key)
 
     async def check(self) -> None:
         """Write, read and delete a small object.

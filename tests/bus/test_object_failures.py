@@ -63,6 +63,29 @@ async def test_an_upload_cancelled_after_its_last_byte_leaves_nothing(
     await until(lambda: not any(path.is_file() for path in (tmp_path / "objects").rglob("*")))
 
 
+@pytest.mark.parametrize("name", [*OPERATIONS, "put_stream", "delete_below"])
+async def test_a_folder_that_is_gone_fails_and_does_not_look_empty(
+    objects: ObjectStore, tmp_path: Path, name: str
+) -> None:
+    """As a mount that is gone does: its empty mount point is there."""
+    operations = {
+        **{name: operation for name, (operation, _) in OPERATIONS.items()},
+        "put_stream": lambda store, _: store.put_stream(_content(), max_bytes=100),
+        "delete_below": lambda store, key: store.delete_below(key),
+    }
+    await objects.put("a/b", b"x")
+    folder = tmp_path / "objects"
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()
+
+    with pytest.raises(ObjectStoreError):
+        await operations[name](objects, "a/b")
+
+    folder.rename(tmp_path / "mount point")
+    (tmp_path / "elsewhere").rename(folder)
+    assert b"x" == await objects.get("a/b")
+
+
 async def test_a_store_that_answers_with_other_bytes_fails_its_check(objects: ObjectStore) -> None:
     class Liar(ObjectStore):
         async def get(self, key: str) -> bytes:

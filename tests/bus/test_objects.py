@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -130,7 +131,7 @@ async def test_a_store_that_works_passes_its_check(objects: ObjectStore, tmp_pat
 async def test_a_store_whose_folder_is_gone_fails_its_check(tmp_path: Path) -> None:
     folder = tmp_path / "objects"
     store = ObjectStore.open(folder.as_uri())
-    folder.rmdir()
+    shutil.rmtree(folder)
     folder.write_text("a file where the folder was")
 
     with pytest.raises(ObjectStoreError):
