@@ -1,5 +1,6 @@
 """What an operator does about jobs that were given up."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -174,7 +175,7 @@ async def test_the_mover_takes_what_was_delivered_too_often_and_its_job_is_not_l
     assert isinstance(delivery.message, EmbedJob)
     await delivery.nak()
 
-    await mover.move()
+    await asyncio.wait_for(mover.move(), 5)
 
     assert 1 == counted.total("towhee.dead_letters.moved")
     [record] = await dead_jobs.read()
