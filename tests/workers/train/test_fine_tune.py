@@ -14,6 +14,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from tests.workers.train.scenarios import quiet
+from tests.workers.train.scenarios.fine_tune import TINY, sentences
 from workers.nets.bert import BertConfig, BertEncoder
 from workers.nets.contracts import ImageInput, TokensInput
 from workers.nets.pretrained import as_net, load_lite0, load_minilm
@@ -29,14 +30,6 @@ from workers.train.trainers import FineTuneTrainer
 LEAST_COSINE = 0.9999
 SIDE = 64
 _ROOT = Path(__file__).parents[3]
-TINY = {
-    "vocab_size": 60,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 40,
-}
 
 
 def photographs(num_train: int, num_test: int) -> tuple[Any, Any]:
@@ -45,20 +38,6 @@ def photographs(num_train: int, num_test: int) -> tuple[Any, Any]:
     assert isinstance(contract, ImageInput)
     train = labelled_pictures(part.train_x, part.train_y, contract)
     return train, labelled_pictures(part.test_x, part.test_y, contract)
-
-
-def sentences() -> dict[str, Any]:
-    """Tokens in rows of different length, of two classes that differ in which tokens they use."""
-    generator = torch.Generator().manual_seed(2)
-    labels = torch.randint(0, 2, (24,), generator=generator)
-    lengths = torch.randint(3, 12, (24,), generator=generator)
-    rows = [
-        torch.randint(30 * int(label), 30 + 30 * int(label), (int(length),), generator=generator)
-        for label, length in zip(labels, lengths, strict=True)
-    ]
-    from workers.train.data import Ragged  # noqa: PLC0415
-
-    return {"ids": Ragged.of([row.tolist() for row in rows]), "labels": labels}
 
 
 def tiny() -> StagedNet:
