@@ -139,6 +139,8 @@ def test_frozen_stages_stay_and_each_other_stage_learns_at_its_rate(tmp_path: Pa
         names = [name for name in changed(before, net) if name.startswith(f"encoder.layers.{layer}.")]
         moved[layer] = max([float((before[name] - state(net)[name]).abs().max()) for name in names] + [0.0])
     assert 0.0 == moved[0] < moved[1] < 0.3 * moved[2]
+    tokens = {"ids": torch.ones(1, 4, dtype=torch.long), "ids_lengths": torch.tensor([4])}
+    assert not trainer.model.frozen(tokens).values.requires_grad
     assert not {"encoder.words", "encoder.positions", "encoder.norm.weight"} & changed(before, net)
 
 
