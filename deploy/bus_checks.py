@@ -14,7 +14,7 @@ from bus.envelope import Message
 from bus.errors import BusError
 from bus.messages import AnnouncePipelines, PipelinesAnnounced
 from bus.topology import Topology, apply
-from deploy.errors import CommandFailed
+from deploy.errors import CommandFailed, Noteworthy
 
 _CONNECT_S = 2.0
 #: Workers announce themselves every 2 s even when a question was lost.
@@ -76,14 +76,18 @@ class BusChecks:
         return "; ".join(f"{pool} hosts {', '.join(sorted(found[pool]))}" for pool in self._pools)
 
     async def ask_dead_letters(self) -> str:
-        """Count what was given up, by what it was and why."""
+        """Count what was given up, by what it was and why.
+
+        Raises:
+            Noteworthy: there is something. The bus is well, and each failed job's owner has been told.
+        """
         counted = await self._count_dead_letters()
         number = counted.total()
         if number == 0:
             return "none"
         at_least = "at least " if number >= _MOST_LETTERS else ""
         kinds = "; ".join(f"{count} of {family}, {code}" for (family, code), count in counted.most_common())
-        raise CommandFailed(
+        raise Noteworthy(
             f"{at_least}{number} given up ({kinds}):"
             " towhee-api jobs dead says why, then jobs retry ID or jobs drop ID"
         )

@@ -7,3 +7,7 @@ class CommandFailed(Exception):
 
 class WrongUse(CommandFailed):
     """What was asked for can't be: an option, a setting, a folder, a port. Exit code 2."""
+
+
+class Noteworthy(Exception):
+    """Nothing is wrong, and somebody should look all the same."""
