@@ -30,9 +30,9 @@ LISTEN_S = 10.0
 RECONNECT_WAIT_S = 0.25
 REOPEN_WAIT_S = 1.0
 #: A server that is frozen rather than gone is noticed after two of these without an answer.
-PING_INTERVAL_S = 5
+PING_INTERVAL_S = 2
 MAX_OUTSTANDING_PINGS = 2
-#: Above the 15 s after which a silent connection is replaced, see `Connection.round_trip`.
+#: Above the 6 s after which a silent connection is replaced, see `Connection.round_trip`.
 PING_S = 30
 DRAIN_S = 5
 LOG_EVERY = 1000

@@ -31,7 +31,7 @@ _HEAD_START_S = 0.1
 _CHUNKS_AT_ONCE = 2
 #: What the chunks in hand may still take once the worker stops. Another worker has the job within a second,
 #: and computes again what was not reported by then.
-_HANDOVER_S = 0.3
+_HANDOVER_S = 0.2
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
