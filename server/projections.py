@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from opentelemetry.metrics import Meter
 
+from bus import tracing
 from bus.consumer import processing_batch
 from bus.dead_letters import Death
 from bus.errors import BusError
@@ -83,6 +84,10 @@ class Projection:
                 await delivery.dead_letter(Death(code="INVALID_INPUT", reason=reason))
         if not by_job:
             return
+        if tracing.find_tracer() is None:
+            # Nobody sees how long a job waits: a task for each would be for nothing.
+            await self._settle_untraced(by_job, await self._write(by_job))
+            return
         # One transaction for all of them; each job waits for it in a trace of its own.
         writing = asyncio.create_task(self._write(by_job))
         try:
@@ -92,12 +97,24 @@ class Projection:
         finally:
             writing.cancel()
 
+    async def _settle_untraced(
+        self, by_job: Mapping[str, list[_Report]], jobs: Mapping[str, JobTally | Exception]
+    ) -> None:
+        failed: list[str] = []
+        for job_id, reports in by_job.items():
+            if isinstance(jobs.get(job_id), Exception):
+                failed.append(job_id)
+                continue
+            with processing_batch([report.delivery for report in reports]):
+                await self._settle(job_id, reports, jobs.get(job_id))
+        # Giving back waits for the bus; so all of them wait together.
+        await asyncio.gather(*(self._settle(job_id, by_job[job_id], jobs[job_id]) for job_id in failed))
+
     async def _settle_in_trace(self, job_id: str, reports: list[_Report], writing: _Writing) -> None:
         with processing_batch([report.delivery for report in reports]):
-            await self._settle(job_id, reports, writing)
+            await self._settle(job_id, reports, (await asyncio.shield(writing)).get(job_id))
 
-    async def _settle(self, job_id: str, reports: list[_Report], writing: _Writing) -> None:
-        job = (await asyncio.shield(writing)).get(job_id)
+    async def _settle(self, job_id: str, reports: list[_Report], job: JobTally | Exception | None) -> None:
         if isinstance(job, Exception):
             # A database that is away says enough in one line.
             _logger.error(
