@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own abbreviation
 from torch import Tensor, nn
 
+from workers.nets.classifier import ConvClassifierConfig
 from workers.nets.table import build_net
+from workers.train.data.augment import shift
 from workers.train.rng import isolated_rng
 
 #: A class with less than this share of an even part counts as missing.
@@ -151,28 +153,41 @@ class Judge:
         return float(torch.stack(hits).sum()) / len(y_N)
 
 
-def fit_judge(x_NCHW: Tensor, y_N: Tensor, *, num_epochs: int = 10, seed: int = 0) -> Judge:
-    """Fit the small classifier of `workers.nets.classifier` to labelled pictures in 0..1.
+def fit_judge(
+    x_NCHW: Tensor,
+    y_N: Tensor,
+    *,
+    config: ConvClassifierConfig | None = None,
+    num_epochs: int = 10,
+    seed: int = 0,
+) -> Judge:
+    """Fit the small convolutional classifier to labelled pictures in 0..1, shifted by a pixel or two.
 
     The same data and seed give the same judge; random generators are as before afterwards.
     """
+    if config is None:
+        config = ConvClassifierConfig(
+            channels=x_NCHW.shape[1],
+            side=x_NCHW.shape[2],
+            num_classes=max(2, int(y_N.max()) + 1),
+            dropout=0.3,
+        )
     with isolated_rng(seed), torch.enable_grad():
-        num_classes = int(y_N.max()) + 1
-        config = {"channels": x_NCHW.shape[1], "side": x_NCHW.shape[2], "num_classes": max(2, num_classes)}
         net = build_net("conv_classifier", config).to(x_NCHW.device)
         _fit(net, x_NCHW, y_N, num_epochs)
-    return Judge(net, max(2, num_classes))
+    return Judge(net, config.num_classes)
 
 
 def _fit(net: nn.Module, x_NCHW: Tensor, y_N: Tensor, num_epochs: int, batch_size: int = 64) -> None:
     num_steps = num_epochs * -(-len(x_NCHW) // batch_size)
     optimizer = torch.optim.Adam(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=num_steps)
+    generator = torch.Generator().manual_seed(num_steps)
     net.train()
     for _ in range(num_epochs):
         order = torch.randperm(len(x_NCHW))
         for rows in torch.split(order, batch_size):
             optimizer.zero_grad()
-            F.cross_entropy(net(x_NCHW[rows]), y_N[rows]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(net(shift(x_NCHW[rows], generator)), y_N[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
