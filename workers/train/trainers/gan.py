@@ -297,11 +297,15 @@ class GANTrainer(EncodingTrainer):
     def _fitted_judge(self) -> Judge:
         """A judge fitted to the labelled training pictures."""
         data = self.train_dataset
+        wanted = "fid_samples needs a judge, or a train_dataset with labels to fit one to"
         if data is None or hasattr(data, "state_dict"):
-            raise ValueError("fid_samples needs a judge, or a train_dataset with labels to fit one to")
+            raise ValueError(wanted)
         found: list[tuple[Tensor, Tensor]] = []
         for batch in self.make_loader(data, self.train_plan()._replace(shuffle=False, rank=0, world_size=1)):
-            x, y = split_batch(self.prepare_inputs(batch))
+            try:
+                x, y = split_batch(self.prepare_inputs(batch))
+            except ValueError as error:
+                raise ValueError(wanted) from error
             found.append((x, y))
             if len(found) * len(x) >= _JUDGE_ROWS:
                 break
