@@ -3,6 +3,7 @@
 Legend: B batch, C channels, H height, W width, Z latent.
 """
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, cast
@@ -24,8 +25,9 @@ from workers.train.export import Encoder, EncodingTrainer
 from workers.train.fid import FeatureSums, Judge, fit_judge, frechet_distance
 from workers.train.losses.adversarial import ADVERSARIAL, gradient_penalty, r1_penalty
 from workers.train.pictures import grid_png
-from workers.train.report import Samples
+from workers.train.report import Samples, Warned
 
+_log = logging.getLogger(__name__)
 _GRID_COLUMNS = 8
 #: A judge that the trainer fits sees at most so many pictures.
 _JUDGE_ROWS = 10_000
@@ -211,7 +213,8 @@ class GANTrainer(EncodingTrainer):
                 f"the generator has collapsed by step {step}: its pictures differ by {seen.spread:.0%} of "
                 f"what real ones do, and are {seen.distance:.1f} times as far away as one average picture"
             )
-            self.warn("collapse", message)
+            _log.warning("%s", message)
+            self.report(Warned(step=step, code="collapse", message=message))
         if self.options.collapse == "stop":
             self.trainercontrol.should_training_stop = True
             self._next_pause = self.micro_step
