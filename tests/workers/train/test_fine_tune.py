@@ -23,6 +23,7 @@ from workers.nets.table import build_net
 from workers.nets.validation import InvalidConfig
 from workers.train.configs import FineTuneOptions
 from workers.train.data import labelled_pictures, labelled_texts, load_images, load_texts
+from workers.train.evidence.measure import bags, linear_probe, rows_of, vocabulary
 from workers.train.export import export
 from workers.train.report import Fact, Warned
 from workers.train.trainers import FineTuneTrainer
@@ -104,7 +105,9 @@ def test_a_probe_tells_photographs_apart_and_leaves_the_encoder_as_it_was(tmp_pa
 
     trainer.train()
 
-    assert trainer.logs["eval_epoch_metric"] > 0.5
+    small = [(rows_of(x[:, :, ::4, ::4]), y) for x, y in (train, test)]
+    pixels = linear_probe(small[0], small[1])
+    assert trainer.logs["eval_epoch_metric"] > 1.5 * pixels
     assert set() == changed(before, found.net)
     assert 600 == sum(seen)  # every row once, in 15 epochs
 
@@ -297,7 +300,14 @@ def test_a_fine_tuned_minilm_sorts_news_and_is_rebuilt_with_its_words(tmp_path: 
     trainer = FineTuneTrainer(found.net, config, train, test, options=options)
     trainer.describe_input(found.input, found.tokenizer)
     trainer.train()
-    assert trainer.logs["eval_epoch_metric"] > 0.75
+    seen = [
+        [found.tokenizer.decode(found.tokenizer.encode(text).ids) for text, _ in rows[:96]]
+        for rows in (news.train, news.test)
+    ]
+    known = vocabulary(seen[0], 2000)
+    counts = [bags(part, known).numpy() for part in seen]
+    unigrams = linear_probe((counts[0], train["labels"]), (counts[1], test["labels"]))
+    assert trainer.logs["eval_epoch_metric"] > unigrams + 0.1
 
     export(trainer, tmp_path / "artifact")
 
