@@ -33,14 +33,14 @@ def _training(lr: float, batch_size: int = 32) -> dict[str, Any]:
     return {"lr": lr, "batch_size": batch_size, "lr_scheduler_type": "cosine", "warmup_steps": 50}
 
 
-_LSTM_GRU = ({}, {"cell": "gru"})
-_LETTERS = {"embedding_dim": 64, "hidden": 128}
+_LSTM_GRU: tuple[dict[str, str], ...] = ({}, {"cell": "gru"})
+_LETTERS: dict[str, Any] = {"embedding_dim": 64, "hidden": 128}
 
 
 def _stream(data: str, tokens: str, net: dict[str, Any], options: dict[str, Any], **more: Any) -> Row:  # noqa: ANN401
     """Running text; ``more`` is what tokenizer and n-grams are told, and what Row takes."""
-    told = {key: more.pop(key) for key in ("size", "orders") if key in more}
-    config = {
+    told: dict[str, Any] = {key: more.pop(key) for key in ("size", "orders") if key in more}
+    config: dict[str, Any] = {
         "tokens": tokens,
         "net": ("rnn_language_model", net),
         "options": {"grad_clip": 1.0, **options},
@@ -63,7 +63,13 @@ def _language_models() -> Iterator[Row]:
     yield _stream("shakespeare", "characters", {**_LETTERS, "cell": "gru"}, {"max_steps": 900}, **letters)
     for cell in _LSTM_GRU:
         yield _stream("bbc_news", "characters", {**_LETTERS, **cell}, {"max_steps": 900}, **letters)
-    words = {"embedding_dim": 96, "hidden": 96, "tied": True, "input_dropout": 0.2, "output_dropout": 0.2}
+    words: dict[str, Any] = {
+        "embedding_dim": 96,
+        "hidden": 96,
+        "tied": True,
+        "input_dropout": 0.2,
+        "output_dropout": 0.2,
+    }
     words |= {"embedding_dropout": 0.05, "weight_drop": 0.2}
     short = {"max_steps": 700, "sequence_length": 35, "activation_penalty": 1.0, "temporal_penalty": 0.5}
     for data in ("shakespeare", "bbc_news"):
