@@ -30,8 +30,6 @@ from workers.nets.validation import Problem
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Classes = Annotated[int, Meta(ge=2, le=100_000)]
-#: Of a tied embedding, as AWD-LSTM draws it: logits begin near zero.
-_TIED_RANGE = 0.1
 
 
 class SequenceConfig(RecurrentConfig, frozen=True):
@@ -39,6 +37,8 @@ class SequenceConfig(RecurrentConfig, frozen=True):
 
     Attributes:
         vocabulary_size, embedding_dim: of tokens; token 0 is padding.
+        embedding_std: of embeddings as they begin: 0.1 for words, most of which are seen a few times and have
+            to become what they mean and not what they were drawn as; 1.0 is faster where tokens are few.
         row_size: numbers in a row, where the inputs are pictures read row by row.
         embedding_dropout: share of the vocabulary left out of a batch.
         input_dropout, output_dropout: before the first and after the last layer, one mask for all steps.
@@ -48,6 +48,7 @@ class SequenceConfig(RecurrentConfig, frozen=True):
     vocabulary_size: Count = 0
     row_size: Count = 0
     embedding_dim: Width = 64
+    embedding_std: Annotated[float, Meta(gt=0, le=10)] = 0.1
     embedding_dropout: Share = 0.0
     input_dropout: Share = 0.0
     output_dropout: Share = 0.0
@@ -72,6 +73,9 @@ class SequenceEncoder(Net):
             if config.vocabulary_size
             else None
         )
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, std=config.embedding_std)
+            nn.init.zeros_(self.embed.weight[0])
         self.stack = RecurrentStack(config.row_size or config.embedding_dim, config)
         self._rates = (config.embedding_dropout, config.input_dropout, config.output_dropout)
         self._pool, self._directions = POOLINGS[config.pooling], config.num_directions
@@ -151,10 +155,9 @@ class LanguageModel(SequenceEncoder):
         super().__init__(config)
         self.head = nn.Linear(config.hidden, config.vocabulary_size, bias=not config.tied)
         self.head_bias = nn.Parameter(torch.zeros(config.vocabulary_size)) if config.tied else None
-        if config.tied and self.embed is not None:
+        if config.tied:
             # The embedding's own tensor: a weight under two names would be stored and counted twice.
             del self.head
-            nn.init.uniform_(self.embed.weight, -_TIED_RANGE, _TIED_RANGE)
 
     def forward(
         self, ids: Tensor, hidden: Hidden | None = None, ids_lengths: Tensor | None = None

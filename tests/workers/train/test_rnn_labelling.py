@@ -35,7 +35,13 @@ def names(folder: Path, *, steps: int = 120, **net: Any) -> RNNTrainer:
         for part in parts
     ]
     torch.manual_seed(0)
-    config = {"embedding_dim": 16, "hidden": 24, "vocabulary_size": tokenizer.get_vocab_size(), **net}
+    config = {
+        "embedding_dim": 16,
+        "embedding_std": 1.0,
+        "hidden": 24,
+        "vocabulary_size": tokenizer.get_vocab_size(),
+        **net,
+    }
     trainer = RNNTrainer(
         build_net("rnn_classifier", config),
         quiet(folder),
@@ -124,7 +130,7 @@ def test_a_tagger_tells_which_letters_of_shakespeare_were_capital(tmp_path: Path
     torch.manual_seed(0)
     config = {"vocabulary_size": tokenizer.get_vocab_size(), "num_tags": 2, "cell": "gru"}
     trainer = RNNTrainer(
-        build_net("rnn_tagger", {**config, "hidden": 24, "embedding_dim": 16, "bidirectional": True}),
+        build_net("rnn_tagger", {**config, "hidden": 24, "embedding_std": 1.0, "bidirectional": True}),
         quiet(tmp_path, metric="F1", eval_strategy="no"),
         *(
             {"ids": encode_rows(tokenizer, rows), "labels": Ragged.of(y)}

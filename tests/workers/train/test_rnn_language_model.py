@@ -42,7 +42,10 @@ def made(
     torch.manual_seed(0)
     size = {"vocabulary_size": tokenizer.get_vocab_size()}
     trainer = RNNTrainer(
-        build_net("rnn_language_model", {"embedding_dim": 32, "hidden": 48, **size, **(net or {})}),
+        build_net(
+            "rnn_language_model",
+            {"embedding_dim": 32, "embedding_std": 1.0, "hidden": 48, **size, **(net or {})},
+        ),
         quiet(folder, metric=None, lr_scheduler_type="cosine", eval_strategy="no"),
         encode_stream(tokenizer, _TRAIN),
         encode_stream(tokenizer, _TEST),
@@ -132,7 +135,7 @@ def test_words_as_rows_are_learnt_from_their_start_to_their_end(tmp_path: Path) 
     torch.manual_seed(0)
     size = {"vocabulary_size": tokenizer.get_vocab_size()}
     trainer = RNNTrainer(
-        build_net("rnn_language_model", {"embedding_dim": 16, "hidden": 32, **size}),
+        build_net("rnn_language_model", {"embedding_dim": 16, "embedding_std": 1.0, "hidden": 32, **size}),
         quiet(tmp_path, metric=None),
         {"ids": encode_rows(tokenizer, words[50:], ends=True)},
         {"ids": encode_rows(tokenizer, words[:50], ends=True)},
@@ -165,7 +168,13 @@ def test_an_evaluation_reports_texts_that_go_on_after_the_prompt(tmp_path: Path)
 
 def test_awd_dropouts_and_penalties_hold_in_training_and_are_gone_in_evaluation(tmp_path: Path) -> None:
     net = {"num_layers": 2, "embedding_dropout": 0.1, "input_dropout": 0.3, "hidden_dropout": 0.2}
-    net |= {"output_dropout": 0.3, "weight_drop": 0.4, "tied": True, "embedding_dim": 48}
+    net |= {
+        "output_dropout": 0.3,
+        "weight_drop": 0.4,
+        "tied": True,
+        "embedding_dim": 48,
+        "embedding_std": 0.1,
+    }
     penalties = {"activation_penalty": 2.0, "temporal_penalty": 1.0, "label_smoothing": 0.1}
     trainer = made(tmp_path, TOKENIZERS["characters"], net, steps=100, **penalties)
 
@@ -178,7 +187,12 @@ def test_awd_dropouts_and_penalties_hold_in_training_and_are_gone_in_evaluation(
 
 
 def test_an_exported_model_is_rebuilt_and_gives_the_same_pooled_states(tmp_path: Path) -> None:
-    trainer = made(tmp_path / "run", TOKENIZERS["bytes"], {"tied": True, "embedding_dim": 48}, steps=10)
+    trainer = made(
+        tmp_path / "run",
+        TOKENIZERS["bytes"],
+        {"tied": True, "embedding_dim": 48, "embedding_std": 0.1},
+        steps=10,
+    )
     trainer.train()
     texts = ["What, ho!", "The king is dead, and I am come to tell it.", ""]
 

@@ -63,7 +63,14 @@ def phonemes(folder: Path, *, cell: str = "lstm", steps: int = 400) -> RNNTraine
     ]
     torch.manual_seed(0)
     sizes = {"vocabulary_size": tokenizer.get_vocab_size(), "target_size": len(symbols)}
-    net = {"embedding_dim": 24, "hidden": 32, "bidirectional": True, "target_dim": 24, "decoder_hidden": 64}
+    net = {
+        "embedding_dim": 24,
+        "embedding_std": 1.0,
+        "hidden": 32,
+        "bidirectional": True,
+        "target_dim": 24,
+        "decoder_hidden": 64,
+    }
     trainer = RNNTrainer(
         build_net("rnn_seq2seq", {**net, **sizes, "cell": cell}),
         quiet(folder, metric=None, batch_size=64, lr_scheduler_type="cosine", eval_strategy="no"),

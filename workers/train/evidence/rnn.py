@@ -34,7 +34,7 @@ def _training(lr: float, batch_size: int = 32) -> dict[str, Any]:
 
 
 _LSTM_GRU: tuple[dict[str, str], ...] = ({}, {"cell": "gru"})
-_LETTERS: dict[str, Any] = {"embedding_dim": 64, "hidden": 128}
+_LETTERS: dict[str, Any] = {"embedding_dim": 64, "embedding_std": 1.0, "hidden": 128}
 
 
 def _stream(data: str, tokens: str, net: dict[str, Any], options: dict[str, Any], **more: Any) -> Row:  # noqa: ANN401
@@ -44,7 +44,7 @@ def _stream(data: str, tokens: str, net: dict[str, Any], options: dict[str, Any]
         "tokens": tokens,
         "net": ("rnn_language_model", net),
         "options": {"grad_clip": 1.0, **options},
-        "training": _training(4e-3),
+        "training": _training(4e-3, 16),
         **told,
     }
     awd = ", AWD dropouts, tied" if net.get("tied") else ""
@@ -58,11 +58,12 @@ def _cell(net: Mapping[str, Any]) -> str:
 def _language_models() -> Iterator[Row]:
     goal = {"bits a character": Goal(2.40, at_least=False)}
     letters = {"orders": (3, 5)}
-    steps = {"max_steps": 3600}
-    yield _stream("shakespeare", "characters", _LETTERS, steps, **letters, **_line_2(goal, _PUBLISHED))
-    yield _stream("shakespeare", "characters", {**_LETTERS, "cell": "gru"}, {"max_steps": 900}, **letters)
+    chunk = {"sequence_length": 32}
+    long, short = {**chunk, "max_steps": 16_000}, {**chunk, "max_steps": 2000}
+    yield _stream("shakespeare", "characters", _LETTERS, long, **letters, **_line_2(goal, _PUBLISHED))
+    yield _stream("shakespeare", "characters", {**_LETTERS, "cell": "gru"}, short, **letters)
     for cell in _LSTM_GRU:
-        yield _stream("bbc_news", "characters", {**_LETTERS, **cell}, {"max_steps": 900}, **letters)
+        yield _stream("bbc_news", "characters", {**_LETTERS, **cell}, short, **letters)
     words: dict[str, Any] = {
         "embedding_dim": 96,
         "hidden": 96,
@@ -71,12 +72,12 @@ def _language_models() -> Iterator[Row]:
         "output_dropout": 0.2,
     }
     words |= {"embedding_dropout": 0.05, "weight_drop": 0.2}
-    short = {"max_steps": 700, "sequence_length": 35, "activation_penalty": 1.0, "temporal_penalty": 0.5}
+    awd = {"max_steps": 900, "sequence_length": 35, "activation_penalty": 1.0, "temporal_penalty": 0.5}
     for data in ("shakespeare", "bbc_news"):
-        yield _stream(data, "words", words, short, size=4000, orders=(2, 3))
-        yield _stream(data, "byte pairs", words, short, size=2000, orders=(2, 3))
+        yield _stream(data, "words", words, awd, size=4000, orders=(2, 3))
+        yield _stream(data, "byte pairs", words, awd, size=2000, orders=(2, 3))
     for cell in _LSTM_GRU:
-        yield _single_words({"embedding_dim": 32, "hidden": 96, **cell})
+        yield _single_words({"embedding_dim": 32, "embedding_std": 1.0, "hidden": 96, **cell})
 
 
 def _single_words(net: dict[str, Any]) -> Row:
@@ -102,13 +103,12 @@ _READER = {
 }
 
 
+_SPELLER = {"embedding_dim": 32, "embedding_std": 1.0, "hidden": 64, "bidirectional": True}
+
+
 def _texts(data: str, cell: Mapping[str, Any], *, steps: int, most: int, **more: Any) -> Row:  # noqa: ANN401
     letters = data == "names"
-    net = (
-        {**_READER, **cell}
-        if not letters
-        else {"embedding_dim": 32, "hidden": 64, "bidirectional": True, **cell}
-    )
+    net = {**(_SPELLER if letters else _READER), **cell}
     config = {
         "tokens": "characters" if letters else "words",
         "size": 8000,
@@ -140,7 +140,7 @@ def _images(data: str, cell: Mapping[str, Any]) -> Row:
 def _classifiers() -> Iterator[Row]:
     goal = _line_2({"accuracy": Goal(0.94, at_least=True)})
     for number, cell in enumerate(_LSTM_GRU):
-        yield _texts("bbc_news", cell, steps=450, most=200, **({} if number else goal))
+        yield _texts("bbc_news", cell, steps=1000, most=200, **({} if number else goal))
         yield _texts("movie_snippets", cell, steps=600, most=50)
         yield _texts("spam_assassin", cell, steps=300, most=150)
         yield _texts("names", cell, steps=900, most=30)
@@ -163,7 +163,7 @@ def _taggers() -> Iterator[Row]:
             "net": ("rnn_tagger", {**net, **cell}),
             "options": {
                 "task": "tagger",
-                "max_steps": 700 if number else 1600,
+                "max_steps": 900 if number else 2400,
                 "grad_clip": 20.0,
                 "word_dropout": 0.05,
             },
@@ -173,7 +173,7 @@ def _taggers() -> Iterator[Row]:
         yield _row(rnn_runs.run_tagger, "brown", variant, config, **({} if number else goal))
         letters = {
             "num_lines": 20_000,
-            "net": ("rnn_tagger", {"embedding_dim": 32, "hidden": 48, "bidirectional": True, **cell}),
+            "net": ("rnn_tagger", {**_SPELLER, "hidden": 48, **cell}),
             "options": {"task": "tagger", "max_steps": 500, "grad_clip": 20.0},
             "training": _training(5e-3),
         }
@@ -187,9 +187,9 @@ def _translators() -> Iterator[Row]:
     net = {"embedding_dim": 48, "hidden": 64, "bidirectional": True, "target_dim": 48, "decoder_hidden": 128}
     for number, cell in enumerate(_LSTM_GRU):
         config = {
-            "net": ("rnn_seq2seq", {**net, **cell}),
-            "options": {"task": "seq2seq", "max_steps": 600 if number else 1500, "grad_clip": 10.0},
-            "training": _training(4e-3, 128),
+            "net": ("rnn_seq2seq", {**net, "embedding_std": 1.0, **cell}),
+            "options": {"task": "seq2seq", "max_steps": 800 if number else 2400, "grad_clip": 10.0},
+            "training": _training(4e-3, 64),
         }
         variant = f"sequence to sequence, attention, {_cell(cell)}"
         yield _row(rnn_runs.run_phonemes, "phonemes", variant, config, **({} if number else goal))
