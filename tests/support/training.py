@@ -1,7 +1,7 @@
 """Running a trainer to its end, and breaking one off and resuming it, for comparison."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,9 @@ class Killed(Exception):
 
 
 class Recorder(Callback):
-    """The loss of every batch by its number; can save at one batch and can end the run at one."""
+    """The loss of every batch by its number; can save at batches, as `saved_at` says, and end the run."""
 
-    def __init__(self, trainer: BaseTrainer, *, save_at: int = 0, kill_at: int = 0) -> None:
+    def __init__(self, trainer: BaseTrainer, *, save_at: Collection[int] = (), kill_at: int = 0) -> None:
         super().__init__()
         self.curve: dict[int, float] = {}
         self._trainer = trainer
@@ -32,8 +32,8 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, batch: Any, logs: dict[str, Any]) -> None:
         self.curve[self._trainer.micro_step] = logs["step_loss"]
-        if self._trainer.micro_step == self._save_at:
-            self._trainer.save(Path(self._trainer.configs.output_dir) / "saved")
+        if self._trainer.micro_step in self._save_at:
+            self._trainer.save(saved_at(Path(self._trainer.configs.output_dir), self._trainer.micro_step))
         if self._trainer.micro_step == self._kill_at:
             raise Killed
 
@@ -46,9 +46,16 @@ class Run(NamedTuple):
     state: str
 
 
-def run(trainer: BaseTrainer, resume: Path | None = None, **recorder: int) -> Run:
+def saved_at(folder: Path, batch: int) -> Path:
+    """What a recorder saved of the run in ``folder`` after a batch."""
+    return folder / f"saved_{batch}"
+
+
+def run(
+    trainer: BaseTrainer, resume: Path | None = None, *, save_at: Collection[int] = (), kill_at: int = 0
+) -> Run:
     """Train to the end, or to where the recorder ends it."""
-    recording = Recorder(trainer, **recorder)
+    recording = Recorder(trainer, save_at=save_at, kill_at=kill_at)
     trainer.add_callback(recording)
     with suppress(Killed):
         trainer.train(resume)
@@ -72,12 +79,15 @@ def difference(one: Run, other: Run) -> float:
     return worst
 
 
-def check_exact_resume(make: MakeTrainer, folder: Path, save_at: int) -> None:
-    """Save at a batch, stop there, resume in a new trainer: the rest has to be the same, bit for bit."""
+def check_exact_resume(make: MakeTrainer, folder: Path, shares: Collection[float]) -> None:
+    """Save at shares of the run, resume each in a new trainer: the rest has to be the same, bit for bit."""
     whole = run(make(folder / "whole"))
-    run(make(folder / "broken"), save_at=save_at, kill_at=save_at)
-    resumed = run(make(folder / "broken"), folder / "broken" / "saved")
+    batches = {max(1, round(max(whole.curve) * share)) for share in shares}
+    saving = run(make(folder / "saving"), save_at=batches)
+    assert whole.curve == saving.curve
+    assert 0.0 == difference(whole, saving)
 
-    rest = {batch: loss for batch, loss in whole.curve.items() if batch > save_at}
-    assert rest == resumed.curve
-    assert 0.0 == difference(whole, resumed)
+    for saved in batches:
+        resumed = run(make(folder / f"resumed_{saved}"), saved_at(folder / "saving", saved))
+        assert {batch: loss for batch, loss in whole.curve.items() if batch > saved} == resumed.curve
+        assert 0.0 == difference(whole, resumed)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-from tests.support.training import MakeTrainer, Recorder, Run, difference
+from tests.support.training import MakeTrainer, Recorder, Run, difference, saved_at
 from tests.workers.train.scenarios import variants
 from workers.train.base import BaseTrainer
 from workers.train.base.checkpoint import MODEL_FILE, STATE_FILE, TRAINING_FILE, write_checkpoint
@@ -36,11 +36,11 @@ _MOST_LATER = 4
 
 
 class Life(NamedTuple):
-    """What a process does: train, from the start or a checkpoint, save and die at batches (0 is never)."""
+    """What a process does: train, from the start or a checkpoint; save at batches; die at one, unless 0."""
 
     folder: Path
     resume: Path | None = None
-    save_at: int = 0
+    save_at: tuple[int, ...] = ()
     kill_at: int = 0
 
 
@@ -52,7 +52,7 @@ class Killing(Recorder):
         kill_at, self._kill_at = self._kill_at, 0
         super().on_train_batch_end(batch, logs)
         self._kill_at = kill_at
-        if trainer.micro_step == self._save_at:
+        if trainer.micro_step in self._save_at:
             num_batches = None if trainer.loader is None else trainer.loader.num_batches()
             place = {
                 "inside_step": trainer.micro_step % trainer.batches_per_step() != 0,
@@ -96,8 +96,8 @@ class Lives:
 
     def broken(self, name: str, save_at: int, kill_at: int) -> tuple[float, dict[str, bool]]:
         """Save, kill, resume: the greatest difference from the whole run, and the place it was saved at."""
-        folder = self._killed(Life(self._folder / name, save_at=save_at, kill_at=kill_at))
-        resumed = self._run(Life(folder, resume=folder / "saved"))
+        folder = self._killed(Life(self._folder / name, save_at=(save_at,), kill_at=kill_at))
+        resumed = self._run(Life(folder, resume=saved_at(folder, save_at)))
         return self._difference(resumed, save_at), json.loads((folder / "place.json").read_text())
 
     def broken_anywhere(self, name: str, kill_at: int) -> float:

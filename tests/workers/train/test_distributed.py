@@ -1,62 +1,108 @@
-"""Two processes under torchrun are one process with the doubled batch."""
+"""Two processes under torchrun are one process with the doubled batch, for nets without batch statistics."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from tests.workers.train.scenarios import points, quiet
+from workers.nets.table import build_net
 from workers.train.base import BaseTrainer
-from workers.train.configs import TrainerOptions
+from workers.train.configs import AutoencoderOptions, RNNOptions, TrainerOptions
+from workers.train.data import Ragged
+from workers.train.trainers import AutoencoderTrainer, RNNTrainer
+
+_NUM_STEPS = 20
+_STEADY = {"eval_strategy": "steps", "eval_steps": 10, "lr_scheduler_type": "constant"}
 
 
-def make(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
-    """No batch statistics; an evaluation set that doesn't divide by two."""
+def points_of_three_classes(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
+    """An evaluation set that doesn't divide by two."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
     options = TrainerOptions(max_steps=max_steps, grad_clip=1.0, ema=0.9)
-    steady = {"eval_strategy": "steps", "eval_steps": 10, "lr_scheduler_type": "constant"}
     x, y = points(48)
-    config = quiet(folder, batch_size=batch_size, **steady)
+    config = quiet(folder, batch_size=batch_size, **_STEADY)
     return BaseTrainer(model, config, points(), (x[:47], y[:47]), options=options)
 
+
+def convolutional_autoencoder(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
+    x = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    torch.manual_seed(0)
+    model = build_net("conv_autoencoder", {"side": 8, "width": 4, "hidden": 16, "latent_dim": 4})
+    config = quiet(folder, batch_size=batch_size, metric=None, **_STEADY)
+    return AutoencoderTrainer(model, config, x, x[:31], options=AutoencoderOptions(max_steps=max_steps))
+
+
+def _recurrent(net: tuple[str, dict[str, Any]], config: Any, data: Any, options: RNNOptions) -> BaseTrainer:
+    torch.manual_seed(0)
+    model = build_net(net[0], {"vocabulary_size": 12, "embedding_dim": 6, "hidden": 6, **net[1]})
+    return RNNTrainer(model, config, data, data, options=options)
+
+
+def stream_with_its_state(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
+    """Each process carries the hidden states of its own streams, for four steps an epoch."""
+    tokens = torch.randint(4, 12, (480,), generator=torch.Generator().manual_seed(5))
+    options = RNNOptions(max_steps=max_steps, sequence_length=7, grad_clip=0.5)
+    config = quiet(folder, batch_size=batch_size, metric=None, **_STEADY)
+    return _recurrent(("rnn_language_model", {"tied": True}), config, tokens, options)
+
+
+def texts_of_any_length(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
+    """Two processes pad their batches to different lengths."""
+    generator = torch.Generator().manual_seed(5)
+    lengths = torch.randint(2, 9, (96,), generator=generator).tolist()
+    rows = [torch.randint(4, 12, (length,), generator=generator).tolist() for length in lengths]
+    data = {"ids": Ragged.of(rows), "label": torch.tensor([sum(row) % 3 for row in rows])}
+    net = ("rnn_classifier", {"bidirectional": True, "num_classes": 3})
+    config = quiet(folder, batch_size=batch_size, metric=None, **_STEADY)
+    return _recurrent(net, config, data, RNNOptions(task="classifier", max_steps=max_steps))
+
+
+#: By what was made: its loss and, as text since it may be NaN, its metric.
+Told = dict[str, list[tuple[float, str]]]
+Make = Callable[[Path, int, int], BaseTrainer]
+MADE: tuple[Make, ...] = (
+    points_of_three_classes,
+    convolutional_autoencoder,
+    stream_with_its_state,
+    texts_of_any_length,
+)
 
 _SCRIPT = """
 import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.workers.train.test_distributed import make
-folder = Path(sys.argv[1])
-for name, max_steps, resume in (("two", 20, None), ("half", 7, None), ("half", 20, folder / "half")):
-    trainer = make(folder / name, 8, max_steps)
-    trainer.train(resume)
-    if trainer.processes.is_main:
-        print("RESULT", repr(trainer.logs["eval_epoch_loss"]), repr(trainer.logs["eval_epoch_metric"]))
+from tests.workers.train import test_distributed
+for make in test_distributed.MADE:
+    folder = Path(sys.argv[1]) / make.__name__
+    for name, max_steps, resume in (("two", 20, None), ("half", 7, None), ("half", 20, folder / "half")):
+        trainer = make(folder / name, 8, max_steps)
+        trainer.train(resume)
+        if trainer.processes.is_main:
+            logs = trainer.logs
+            print("RESULT", make.__name__, repr(logs["eval_epoch_loss"]), repr(logs["eval_epoch_metric"]))
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_are_one_with_the_doubled_batch_and_resume_exactly(tmp_path: Path) -> None:
-    one = make(tmp_path / "one", 16, 20)
-    one.train()
-
-    (tmp_path / "script.py").write_text(_SCRIPT)
-    launch = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--standalone",
-    ]
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
+    """Where everything was trained in two processes, and what each told, in order."""
+    folder = tmp_path_factory.mktemp("two")
+    script = folder / "script.py"
+    script.write_text(_SCRIPT)
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launch, str(tmp_path / "script.py"), str(tmp_path)],
+        [*launch, "--standalone", str(script), str(folder)],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[3],
@@ -64,16 +110,32 @@ def test_two_processes_are_one_with_the_doubled_batch_and_resume_exactly(tmp_pat
         env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": "."},
         check=False,
     )
-
     assert 0 == done.returncode, done.stderr[-2000:]
-    two, _, resumed = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    weights = {
-        name: load_file(tmp_path / name / "final_epoch" / "model.safetensors")
-        for name in ("one", "two", "half")
-    }
-    for name, tensor in weights["one"].items():
-        torch.testing.assert_close(tensor, weights["two"][name], rtol=0, atol=1e-5)
-    assert abs(one.logs["eval_epoch_loss"] - float(two[0])) < 1e-5
-    assert one.logs["eval_epoch_metric"] == float(two[1])
-    assert two == resumed
-    assert all(torch.equal(tensor, weights["half"][name]) for name, tensor in weights["two"].items())
+    told: Told = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT"):
+            _, name, loss, metric = line.split()
+            told.setdefault(name, []).append((float(loss), metric))
+    return folder, told
+
+
+@pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
+def test_two_processes_are_one_with_the_doubled_batch_and_resume_exactly(
+    make: Make, two_processes: tuple[Path, Told], tmp_path: Path
+) -> None:
+    name, (folder, told) = make.__name__, two_processes
+    one = make(tmp_path, 16, _NUM_STEPS)
+
+    one.train()
+
+    alone, two, resumed = (
+        load_file(at / "final_epoch" / "model.safetensors")
+        for at in (tmp_path, folder / name / "two", folder / name / "half")
+    )
+    for weight, tensor in alone.items():
+        torch.testing.assert_close(tensor, two[weight], rtol=0, atol=1e-5)
+    loss, metric = told[name][0]
+    assert abs(one.logs["eval_epoch_loss"] - loss) < 1e-5
+    assert repr(one.logs["eval_epoch_metric"]) == metric
+    assert told[name][0] == told[name][2]
+    assert all(torch.equal(tensor, resumed[weight]) for weight, tensor in two.items())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.training import MakeTrainer, check_exact_resume, difference, run
+from tests.support.training import MakeTrainer, check_exact_resume, difference, run, saved_at
 from tests.workers.train.kills import Lives, kill_and_resume
 from tests.workers.train.scenarios import base, variants
 from workers.train.report import CheckpointSaved, Fact
@@ -14,17 +14,12 @@ VARIANTS = {f"{trainer}-{make.__name__}": make for trainer, makes in variants().
 
 
 @pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
-def test_a_run_saved_at_any_batch_goes_on_bit_for_bit(
-    make: MakeTrainer, share: float, tmp_path: Path
-) -> None:
-    num_batches = max(run(make(tmp_path / "count")).curve)
-
-    check_exact_resume(make, tmp_path, save_at=max(1, round(num_batches * share)))
+def test_a_run_saved_at_any_batch_goes_on_bit_for_bit(make: MakeTrainer, tmp_path: Path) -> None:
+    check_exact_resume(make, tmp_path, shares=(0.1, 0.5, 0.77))
 
 
 def test_a_run_saved_at_the_end_of_an_epoch_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    check_exact_resume(base.plain, tmp_path, save_at=20)
+    check_exact_resume(base.plain, tmp_path, shares=(0.25, 0.5))
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
@@ -62,14 +57,14 @@ def test_train_called_again_with_more_to_do_goes_on_as_if_never_stopped(tmp_path
 
 
 def test_a_run_resumed_under_other_conditions_says_so(tmp_path: Path) -> None:
-    run(base.plain(tmp_path), save_at=5, kill_at=5)
-    state = tmp_path / "saved" / "checkpoint.json"
+    run(base.plain(tmp_path), save_at={5}, kill_at=5)
+    state = saved_at(tmp_path, 5) / "checkpoint.json"
     state.write_text(state.read_text().replace('"threads": 1', '"threads": 7'))
     said: list[Fact] = []
     trainer = base.plain(tmp_path)
     trainer.report = said.append
 
-    run(trainer, tmp_path / "saved")
+    run(trainer, saved_at(tmp_path, 5))
 
     assert ["resumed_elsewhere"] == [fact.code for fact in said if hasattr(fact, "code")]
 
