@@ -118,7 +118,7 @@ def _texts(data: str, cell: Mapping[str, Any], *, steps: int, most: int, **more:
             "task": "classifier",
             "max_steps": steps,
             "grad_clip": 1.0,
-            "word_dropout": 0.0 if letters else 0.1,
+            "word_dropout": 0.0 if letters else 0.3,
         },
         "training": _training(3e-3),
     }
@@ -140,7 +140,7 @@ def _images(data: str, cell: Mapping[str, Any]) -> Row:
 def _classifiers() -> Iterator[Row]:
     goal = _line_2({"accuracy": Goal(0.94, at_least=True)})
     for number, cell in enumerate(_LSTM_GRU):
-        yield _texts("bbc_news", cell, steps=1000, most=200, **({} if number else goal))
+        yield _texts("bbc_news", cell, steps=600, most=250, **({} if number else goal))
         yield _texts("movie_snippets", cell, steps=600, most=50)
         yield _texts("spam_assassin", cell, steps=300, most=150)
         yield _texts("names", cell, steps=900, most=30)
