@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from workers.nets.contracts import BagInput, FeaturesInput, ImageInput, TokensInput
+from workers.nets.contracts import BagInput, FeaturesInput, ImageInput, InputContract, TokensInput
 from workers.nets.manifest import ArtifactRefused, Manifest, load_artifact, save_artifact
 from workers.nets.table import NETS, build_net
 from workers.nets.validation import InvalidConfig
@@ -29,8 +29,12 @@ def tokenizer() -> Tokenizer:
 
 def artifact(folder: Path, *, kind: str = "image") -> Path:
     torch.manual_seed(4)
+    contract: InputContract
     if kind == "image":
         net, contract, words = build_net("conv_encoder", {"latent_dim": 8}), ImageInput(side=28), None
+    elif kind == "tokens":
+        config = {"vocabulary_size": 4, "hidden": 5, "bidirectional": True, "num_layers": 2, "cell": "gru"}
+        net, contract, words = build_net("rnn_tagger_encoder", config), TokensInput(max_length=9), tokenizer()
     else:
         config = {"shape": [4], "hidden": [6], "latent_dim": 3, "variational": True}
         net, contract, words = build_net("mlp_encoder", config), BagInput(vocabulary_size=4), tokenizer()
@@ -52,7 +56,7 @@ assert not any(name.split(".")[0] in {"towhee", "nats", "litestar"} for name in 
 """
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
+@pytest.mark.parametrize("kind", ["image", "text", "tokens"])
 def test_another_process_gets_the_same_vectors(kind: str, tmp_path: Path) -> None:
     folder = artifact(tmp_path / "art", kind=kind)
     generator = np.random.default_rng(0)
@@ -133,8 +137,10 @@ def test_a_folder_with_something_in_it_is_not_written_over(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
-def test_every_net_of_the_table_is_built_from_nothing_but_its_defaults(name: str) -> None:
-    net = build_net(name)
+def test_every_net_of_the_table_is_built_from_its_defaults_and_how_many_words_there_are(name: str) -> None:
+    sizes = {"vocabulary_size", "target_size"} & set(NETS[name].config_type.__struct_fields__)
+
+    net = build_net(name, dict.fromkeys(sizes, 9))
 
     assert name == net.net_name
     assert net.config == msgspec.convert(msgspec.to_builtins(net.config), type(net.config))
