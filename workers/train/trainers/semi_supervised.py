@@ -131,11 +131,13 @@ class SemiSupervisedTrainer(EncodingTrainer):
         with torch.no_grad():
             teacher_BK = apply_model(self.teacher, teacher(ulb, torch.default_generator))
         student_BK = apply_model(model, student(ulb, torch.default_generator))
-        return Masked(self._consistency(student_BK, teacher_BK), torch.ones(()))
+        loss = self._consistency(student_BK, teacher_BK)
+        return Masked(loss, torch.ones_like(loss))
 
     def _supervised(self, model: nn.Module, ulb: Any) -> Masked:  # noqa: ANN401
         del model, ulb
-        return Masked(torch.zeros(()), torch.zeros(()))
+        nothing = torch.zeros((), device=self.device)
+        return Masked(nothing, nothing)
 
     def _view(self, name: Literal["weak", "strong"]) -> Transform:
         return self.views.strong if name == "strong" else self.views.weak
