@@ -6,12 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from workers.train.evidence import autoencoder, fine_tune, gan, rnn
+from workers.train.evidence import autoencoder, fine_tune, gan, rnn, semi_supervised
 from workers.train.evidence.report import write_report
 from workers.train.evidence.rows import Row, missing_seeds, run_row
 
 #: A trainer's module adds its ``rows`` here, one line each.
-TABLES: tuple[Callable[[], Iterator[Row]], ...] = (autoencoder.rows, fine_tune.rows, gan.rows, rnn.rows)
+TABLES: tuple[Callable[[], Iterator[Row]], ...] = (
+    autoencoder.rows,
+    fine_tune.rows,
+    gan.rows,
+    rnn.rows,
+    semi_supervised.rows,
+)
 REPORT = Path(__file__).parents[1] / "REPORT.md"
 
 
