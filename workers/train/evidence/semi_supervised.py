@@ -32,7 +32,7 @@ _TEXT_SOURCES = (*SOURCES, "workers/nets/classifier.py", "workers/nets/words.py"
 
 
 class Task(NamedTuple):
-    """Inputs and labels to train with and to test, as the trainer takes them, and the labels by themselves."""
+    """What to train with and to test, as the trainer takes it, and the labels by themselves."""
 
     train: Any
     test: Any

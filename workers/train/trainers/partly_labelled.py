@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from workers.train.base.batches import TARGET_NAMES
+from workers.train.base.feeding import Feeding
+from workers.train.data.datasets import PairedLoader
 from workers.train.data.labels import UNLABELLED
 from workers.train.data.loaders import Ragged
 
@@ -41,6 +43,19 @@ def split_labelled(data: Any) -> Parts:  # noqa: ANN401  tensors in a tuple or d
         raise ValueError(f"inputs and labels in memory are needed, not a {type(data).__name__}")
     rows = _labelled_rows(columns[1])
     return Parts(tuple(take(column, rows) for column in columns), columns[0])
+
+
+def paired_loader(trainer: Feeding, ratio: int) -> PairedLoader:
+    """Batches ``(labelled, unlabelled)`` of a trainer's data, ``ratio`` unlabelled rows for a labelled one.
+
+    Raises:
+        ValueError: as `split_labelled`.
+    """
+    parts = split_labelled(trainer.train_dataset)
+    plan = trainer.train_plan()
+    # Another seed: the two permutations have nothing to do with each other.
+    wide = plan._replace(batch_size=plan.batch_size * ratio, seed=plan.seed + 1)
+    return PairedLoader(trainer.make_loader(parts.labelled, plan), trainer.make_loader(parts.all_rows, wide))
 
 
 def take(column: Tensor | Ragged, rows: Tensor) -> Tensor | Ragged:

@@ -15,13 +15,11 @@ from workers.nets.contracts import FeaturesInput, ImageInput, InputContract, Tok
 from workers.nets.parts import Net
 from workers.train.base import Step
 from workers.train.base.batches import apply_model, inputs_of, split_batch
-from workers.train.base.core import unwrapped
 from workers.train.base.distributed import sum_in_place
 from workers.train.base.ema import Ema, tensors_of
 from workers.train.base.networks import MAIN
 from workers.train.configs.semi_supervised import SemiSupervisedOptions
 from workers.train.data.augment import Transform
-from workers.train.data.datasets import PairedLoader
 from workers.train.data.loaders import Batch, Loader
 from workers.train.export import Encoder, EncodingTrainer
 from workers.train.losses.consistency import (
@@ -32,7 +30,7 @@ from workers.train.losses.consistency import (
     pseudo_label,
     sharpened,
 )
-from workers.train.trainers.partly_labelled import split_labelled
+from workers.train.trainers.partly_labelled import paired_loader
 from workers.train.trainers.views import Views, views_of
 
 _MARGINAL_DECAY = 0.99
@@ -81,11 +79,7 @@ class SemiSupervisedTrainer(EncodingTrainer):
         """
         if self.train_dataloader is not None or self.train_dataset is None:
             return super().get_train_dataloader()
-        parts = split_labelled(unwrapped(self.train_dataset))
-        plan = self.train_plan()
-        # Another seed: the two permutations have nothing to do with each other.
-        wide = plan._replace(batch_size=plan.batch_size * self.options.unlabelled_ratio, seed=plan.seed + 1)
-        return PairedLoader(self.make_loader(parts.labelled, plan), self.make_loader(parts.all_rows, wide))
+        return paired_loader(self, self.options.unlabelled_ratio)
 
     def forward_step(self, model: nn.Module, batch: Batch) -> Step:
         """Labels and unlabelled rows in training, labels alone in evaluations."""
