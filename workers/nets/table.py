@@ -5,7 +5,17 @@ from types import MappingProxyType
 
 import msgspec
 
-from workers.nets import autoencoder, classifier, efficientnet, gan, sentences, seq2seq, sequences, words
+from workers.nets import (
+    autoencoder,
+    classifier,
+    efficientnet,
+    gan,
+    mlp_gan,
+    sentences,
+    seq2seq,
+    sequences,
+    words,
+)
 from workers.nets.parts import Entries, Net, NetConfig
 from workers.nets.validation import InvalidConfig, Problem, check, convert
 
@@ -14,6 +24,7 @@ _TABLES: tuple[Entries, ...] = (
     autoencoder.ENTRIES,
     classifier.ENTRIES,
     gan.ENTRIES,
+    mlp_gan.ENTRIES,
     words.ENTRIES,
     efficientnet.ENTRIES,
     sentences.ENTRIES,

@@ -13,6 +13,7 @@ from workers.train.configs.fine_tune import FineTuneOptions
 from workers.train.configs.gan import GANOptions
 from workers.train.configs.rnn import RNNOptions
 from workers.train.configs.semi_supervised import SemiSupervisedOptions
+from workers.train.configs.semi_supervised_gan import SemiSupervisedGANOptions
 
 __all__ = [
     "AutoencoderOptions",
@@ -23,6 +24,7 @@ __all__ = [
     "Options",
     "RNNOptions",
     "ScheduleOptions",
+    "SemiSupervisedGANOptions",
     "SemiSupervisedOptions",
     "TrainerOptions",
     "TrainingFields",

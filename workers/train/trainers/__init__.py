@@ -6,12 +6,14 @@ from workers.train.trainers.fine_tune import FineTuneTrainer
 from workers.train.trainers.gan import GANTrainer
 from workers.train.trainers.rnn import RNNTrainer
 from workers.train.trainers.semi_supervised import SemiSupervisedTrainer
+from workers.train.trainers.semi_supervised_gan import SemiSupervisedGANTrainer
 
 __all__ = [
     "AutoencoderTrainer",
     "FineTuneTrainer",
     "GANTrainer",
     "RNNTrainer",
+    "SemiSupervisedGANTrainer",
     "SemiSupervisedTrainer",
     "TrainingConfig",
 ]

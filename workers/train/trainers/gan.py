@@ -36,10 +36,14 @@ _START_WAY, _START_STEPS = 0.125, 125
 
 
 class Real(NamedTuple):
-    """Real pictures (B, C, H, W) in 0..1, and their classes (B,) when the nets are conditional."""
+    """Real pictures (B, C, H, W) in 0..1, and their classes (B,) when the nets are conditional.
+
+    ``labelled`` are further pictures with their classes, for a discriminator that learns classes as well.
+    """
 
     x: Tensor
     classes: Tensor | None = None
+    labelled: tuple[Tensor, Tensor] | None = None
 
 
 class Loss(NamedTuple):
