@@ -92,7 +92,7 @@ class SemiSupervisedGANTrainer(GANTrainer):
         sizes = [len(x_lb), len(real.x), len(fake_x)]
         # One pass: the rows of a batch don't touch each other, unless the net has batch statistics.
         logits_BK = self.score(model, torch.cat([x_lb, real.x, fake_x]))
-        labelled, unlabelled, generated = logits_BK.split(sizes)
+        labelled, unlabelled, generated = torch.split(logits_BK, sizes)
         supervised = F.cross_entropy(labelled, labels_B)
         told_apart = 0.5 * (real_loss(unlabelled) + generated_loss(generated))
         values = {
