@@ -23,12 +23,15 @@ class SemiSupervisedGANOptions(GANOptions, frozen=True):
         matching: how far apart the mean features of real and generated rows are, which is the generator's
             loss: square or absolute.
         ema: as elsewhere; by default both nets are averaged.
+        collapse: as for GANTrainer, but off: a generator that matches mean features is less varied than real
+            rows are, and the classifier is none the worse for it.
     """
 
     lambda_u: NotNegative = 1.0
     unlabelled_ratio: Positive = 1
     matching: Literal["square", "absolute"] = "square"
     ema: Share | dict[str, Share] | None = msgspec.field(default_factory=_averages)
+    collapse: Literal["ignore", "warn", "stop"] = "ignore"
 
     def problems(self) -> Iterator[Problem]:
         """What contradicts itself, or another game's rules."""
