@@ -79,6 +79,22 @@ def _language_models() -> Iterator[Row]:
     for cell in _LSTM_GRU:
         yield _single_words({"embedding_dim": 32, "embedding_std": 1.0, "hidden": 96, **cell})
 
+    for data in ("mnist", "fashion_mnist"):
+        for cell in _LSTM_GRU:
+            yield _pixels(data, {"embedding_dim": 16, "embedding_std": 1.0, "hidden": 96, **cell})
+
+
+def _pixels(data: str, net: dict[str, Any]) -> Row:
+    config = {
+        "num_train": 8000,
+        "num_test": 2000,
+        "orders": (3, 8),
+        "net": ("rnn_language_model", net),
+        "options": {"max_steps": 3000, "sequence_length": 56, "grad_clip": 1.0},
+        "training": _training(4e-3, 16),
+    }
+    return _row(rnn_runs.run_pixels, data, f"language model, pixel by pixel, {_cell(net)}", config)
+
 
 def _single_words(net: dict[str, Any]) -> Row:
     config = {

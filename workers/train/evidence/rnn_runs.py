@@ -75,6 +75,36 @@ def run_stream(config: Config, seed: int) -> Measured:
     return Measured(metrics, seconds, trainer.global_step, baselines)
 
 
+def run_pixels(config: Config, seed: int) -> Measured:
+    """A language model of pictures: pixels of four greys, row by row, one picture after the other."""
+    found = load_images(config["data"]).part(config["num_train"], config["num_test"])
+    train_N, test_N = (_pixels(unit_range(part)) for part in (found.train_x, found.test_x))
+    size = len(SPECIALS) + _NUM_GREYS
+    trainer = _made(config, {"vocabulary_size": size}, (train_N, test_N), seed)
+    seconds, logs = timed_training(trainer), trainer.evaluate()
+    told = {f"{order}-gram": ngram_bits(train_N, test_N, order, size) for order in config["orders"]}
+    told["each pixel's place alone"] = _bits_by_place(train_N, test_N, size)
+    metrics = {"bits a pixel": logs["eval_bits_per_token"]}
+    return Measured(metrics, seconds, trainer.global_step, {"bits a pixel": told})
+
+
+_NUM_GREYS = 4
+
+
+def _pixels(x_BCHW: Tensor) -> Tensor:
+    """Of half the side; a start token before each picture."""
+    small = torch.nn.functional.avg_pool2d(x_BCHW, 2).flatten(1)
+    greys = (small * _NUM_GREYS).long().clamp(max=_NUM_GREYS - 1) + len(SPECIALS)
+    return torch.cat([torch.full((len(greys), 1), START), greys], 1).flatten()
+
+
+def _bits_by_place(train_N: Tensor, test_N: Tensor, size: int) -> float:
+    places = int((train_N[1:] == START).nonzero()[0]) + 1
+    counts = torch.nn.functional.one_hot(train_N.view(-1, places), size).sum(0) + 1.0
+    shares = (counts / counts.sum(1, keepdim=True)).log2()
+    return -float(shares.expand(len(test_N) // places, -1, -1).gather(2, test_N.view(-1, places, 1)).mean())
+
+
 def run_words(config: Config, seed: int) -> Measured:
     """A language model of single words, each from its start to its end."""
     found = load_texts(config["data"])
