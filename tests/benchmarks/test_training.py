@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from workers.nets.recurrent import Hidden, detach_hidden
 from workers.nets.table import build_net
 from workers.train._towhee import Callback, TrainingConfig
-from workers.train.base import BaseTrainer, Step
-from workers.train.configs import TrainerOptions
-from workers.train.configs.autoencoder import AutoencoderOptions
+from workers.train.base import BaseTrainer
+from workers.train.configs import AutoencoderOptions, RNNOptions, TrainerOptions
 from workers.train.data import InMemoryLoader, LoadPlan, load_images, load_shakespeare, unit_range
-from workers.train.trainers import AutoencoderTrainer
+from workers.train.trainers import AutoencoderTrainer, RNNTrainer
 
 _NUM_PAIRS = 15
 
@@ -34,7 +34,7 @@ class Task(NamedTuple):
     data: tuple[Tensor, ...]
     batch_size: int
     num_steps: int
-    loss: Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
+    make_loss: Callable[[], Callable[[nn.Module, tuple[Tensor, ...]], Tensor]]
     trainer: Callable[[nn.Module, TrainingConfig], BaseTrainer]
     most: float
 
@@ -53,7 +53,7 @@ def mlp() -> Task:
     def trainer(net: nn.Module, config: TrainingConfig) -> BaseTrainer:
         return BaseTrainer(net, config, data, options=TrainerOptions(max_steps=600), report=lambda _: None)
 
-    return Task(model, data, 64, 600, loss, trainer, 1.15)
+    return Task(model, data, 64, 600, lambda: loss, trainer, 1.15)
 
 
 def autoencoder() -> Task:
@@ -67,51 +67,56 @@ def autoencoder() -> Task:
         options = AutoencoderOptions(max_steps=40)
         return AutoencoderTrainer(net, config, data[0], options=options, report=lambda _: None)
 
-    return Task(lambda: build_net("conv_autoencoder"), data, 64, 40, loss, trainer, 1.05)
+    return Task(lambda: build_net("conv_autoencoder"), data, 64, 40, lambda: loss, trainer, 1.05)
 
 
-class CharLstm(nn.Module):
-    """A character model of 128 units."""
+class Carried:
+    """A language model's loss with its hidden state carried from batch to batch, as one would write it."""
 
-    def __init__(self, num_symbols: int) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(num_symbols, 64)
-        self.lstm = nn.LSTM(64, 128, batch_first=True)
-        self.head = nn.Linear(128, num_symbols)
+    def __init__(self) -> None:
+        self._hidden: Hidden | None = None
 
-    def forward(self, ids: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.lstm(self.embed(ids))[0])
-        return logits
-
-
-class CharTrainer(BaseTrainer):
-    """Learns the next character."""
-
-    def forward_step(self, model: nn.Module, batch: Any) -> Step:
-        logits = model(batch[0]).transpose(1, 2)
-        return Step(nn.functional.cross_entropy(logits, batch[1]), logits, batch[1], rows=len(batch[0]))
+    def __call__(self, net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        out = net(batch[0], self._hidden)
+        self._hidden = detach_hidden(out.hidden)
+        return nn.functional.cross_entropy(out.logits_BLV.transpose(1, 2), batch[1])
 
 
 def lstm() -> Task:
-    """A character LSTM on Shakespeare."""
+    """A character LSTM on Shakespeare, its state carried; each row of the data is a stream's next part."""
     text = load_shakespeare().train[:200_000]
     symbols = sorted(set(text))
     ids = torch.tensor([symbols.index(symbol) for symbol in text])
-    rows = ids[: len(ids) // 65 * 65].view(-1, 65)
-    data = (rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
-
-    def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        return nn.functional.cross_entropy(net(batch[0]).transpose(1, 2), batch[1])
+    batch_size, length = 32, 64
+    per_stream = (len(ids) - 1) // batch_size // length * length
+    inputs, targets = (
+        ids[at : at + batch_size * per_stream]
+        .view(batch_size, -1, length)
+        .transpose(0, 1)
+        .reshape(-1, length)
+        for at in (0, 1)
+    )
+    net = {"vocabulary_size": len(symbols), "hidden": 128}
 
     def trainer(net: nn.Module, config: TrainingConfig) -> BaseTrainer:
-        return CharTrainer(net, config, data, options=TrainerOptions(max_steps=30), report=lambda _: None)
+        options = RNNOptions(max_steps=30, sequence_length=length)
+        return RNNTrainer(net, config, ids, options=options, report=lambda _: None)
 
-    return Task(lambda: CharLstm(len(symbols)), data, 32, 30, loss, trainer, 1.05)
+    return Task(
+        lambda: build_net("rnn_language_model", net),
+        (inputs, targets),
+        batch_size,
+        30,
+        Carried,
+        trainer,
+        1.05,
+    )
 
 
 def sliced(task: Task) -> Iterator[tuple[Tensor, ...]]:
     """One epoch of batches, as one would write it by hand."""
-    order = torch.randperm(len(task.data[0]))
+    in_order = task.make_loss is Carried
+    order = torch.arange(len(task.data[0])) if in_order else torch.randperm(len(task.data[0]))
     for at in range(0, len(order) - task.batch_size + 1, task.batch_size):
         rows = order[at : at + task.batch_size]
         yield tuple(tensor[rows] for tensor in task.data)
@@ -123,11 +128,11 @@ def by_hand(task: Task, epoch: Callable[[Task], Any]) -> float:
     net = task.model()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     net.train()
-    done = 0
+    loss_of, done = task.make_loss(), 0
     began = time.process_time()
     while done < task.num_steps:
         for batch in epoch(task):
-            loss = task.loss(net, tuple(batch))
+            loss = loss_of(net, tuple(batch))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

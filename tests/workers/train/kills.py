@@ -80,7 +80,7 @@ def _sources(trainer: BaseTrainer) -> list[str]:
     kinds = [*type(trainer).__mro__, *(type(module) for module in trainer.model.modules())]
     files = (getattr(sys.modules[kind.__module__], "__file__", None) for kind in kinds)
     ours = {Path(file) for file in files if file and Path(file).is_relative_to(ROOT / "workers")}
-    return sorted({*SHARED, *(path.relative_to(ROOT).as_posix() for path in ours)})
+    return sorted({"workers/train/base", *SHARED, *(path.relative_to(ROOT).as_posix() for path in ours)})
 
 
 class Lives:

@@ -68,6 +68,17 @@ def texts_of_any_length(folder: Path, batch_size: int, max_steps: int) -> BaseTr
 
 #: By what was made: its loss and, as text since it may be NaN, its metric.
 Told = dict[str, list[tuple[float, str]]]
+
+
+def with_batch_statistics(folder: Path) -> BaseTrainer:
+    """Learns nothing; the running mean of each process is of its own rows."""
+    model = nn.Sequential(nn.BatchNorm1d(1, momentum=0.5), nn.Linear(1, 3))
+    x = torch.arange(32.0)[:, None]
+    options = TrainerOptions(max_steps=1)
+    config = quiet(folder, batch_size=16, lr=1e-12, **_STEADY)
+    return BaseTrainer(model, config, (x, torch.zeros(32, dtype=torch.long)), options=options)
+
+
 Make = Callable[[Path, int, int], BaseTrainer]
 MADE: tuple[Make, ...] = (
     points_of_three_classes,
@@ -90,6 +101,13 @@ for make in test_distributed.MADE:
         if trainer.processes.is_main:
             logs = trainer.logs
             print("RESULT", make.__name__, repr(logs["eval_epoch_loss"]), repr(logs["eval_epoch_metric"]))
+trainer = test_distributed.with_batch_statistics(Path(sys.argv[1]) / "statistics")
+trainer.train()
+kept = torch.cat([buffer.flatten() for buffer in trainer.model.buffers() if buffer.is_floating_point()])
+both = [torch.zeros_like(kept), torch.zeros_like(kept)]
+torch.distributed.all_gather(both, kept)
+if trainer.processes.is_main:
+    print("STATISTICS", torch.equal(*both), repr(float(kept[0])))
 torch.distributed.destroy_process_group()
 """
 
@@ -116,6 +134,9 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]
         if line.startswith("RESULT"):
             _, name, loss, metric = line.split()
             told.setdefault(name, []).append((float(loss), metric))
+        elif line.startswith("STATISTICS"):
+            _, same, mean = line.split()
+            told["statistics"] = [(float(mean), same)]
     return folder, told
 
 
@@ -139,3 +160,8 @@ def test_two_processes_are_one_with_the_doubled_batch_and_resume_exactly(
     assert repr(one.logs["eval_epoch_metric"]) == metric
     assert told[name][0] == told[name][2]
     assert all(torch.equal(tensor, resumed[weight]) for weight, tensor in two.items())
+
+
+def test_running_statistics_are_the_mean_over_processes(two_processes: tuple[Path, Told]) -> None:
+    """Of 0 to 31, half of it in each process: 15.5, of which the momentum takes half."""
+    assert [(7.75, "True")] == two_processes[1]["statistics"]

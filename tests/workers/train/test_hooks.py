@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.workers.train.scenarios import net, points, quiet
 from workers.train.base import BaseTrainer, Step, TrainingDiverged
 from workers.train.base.distributed import average_gradients
-from workers.train.configs import TrainerOptions
+from workers.train.configs import OptimizerOptions, ScheduleOptions, TrainerOptions
 from workers.train.data.loaders import LoadPlan, Ragged, RaggedLoader
 
 
@@ -62,6 +62,30 @@ def test_the_schedule_of_a_network_with_more_updates_counts_steps(tmp_path: Path
     assert [[0.0, 0.0]] == [[network.lr for network in made.networks_by_name.values()]]
     assert rates
     assert all(0 < one == other for one, other in rates[:-1])
+
+
+def test_each_network_has_its_own_optimizer_clip_and_average(tmp_path: Path) -> None:
+    options = TrainerOptions(
+        optimizers={"actor": OptimizerOptions(name="SGD", lr=1.0), "critic": OptimizerOptions(name="AdamW")},
+        schedules={"actor": ScheduleOptions(), "critic": ScheduleOptions(name="cosine")},
+        grad_clip={"actor": 1e-3},
+        ema={"critic": 0.5},
+    )
+    made = duel(tmp_path, options)
+    before = [parameter.detach().clone() for parameter in made.model["actor"].parameters()]
+
+    made.train()
+
+    actor, critic = made.networks_by_name["actor"], made.networks_by_name["critic"]
+    assert (torch.optim.SGD, torch.optim.AdamW) == (type(actor.optimizer), type(critic.optimizer))
+    assert (1.0, 0.0) == (actor.lr, critic.lr)
+    assert (True, False) == (actor.ema is None, critic.ema is None)
+    moved = [
+        (now - then).square().sum()
+        for now, then in zip(made.model["actor"].parameters(), before, strict=True)
+    ]
+    # Ten steps, each as long as the clip lets it be.
+    assert 0.005 < math.sqrt(float(sum(moved))) <= 0.010001
 
 
 def test_a_further_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:

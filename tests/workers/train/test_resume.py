@@ -22,6 +22,11 @@ def test_a_run_saved_at_the_end_of_an_epoch_goes_on_bit_for_bit(tmp_path: Path) 
     check_exact_resume(base.plain, tmp_path, shares=(0.25, 0.5))
 
 
+def test_an_evaluation_that_was_due_when_the_run_was_saved_is_made_up_for(tmp_path: Path) -> None:
+    """Every 12 of 42 batches: early stopping and the best model would else go by other evaluations."""
+    check_exact_resume(base.everything, tmp_path, shares=(12 / 42, 36 / 42))
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
     assert 0.0 == difference(run(base.plain(tmp_path / "a")), run(base.plain(tmp_path / "b")))
 

@@ -53,10 +53,10 @@ class Building(Guarding):
         )
         self.logs = Logs(self._fresh_logs)
         self.logs.update({"global_step": self.global_step, "epoch": self.epoch, "eval_global_step": 0})
+        self._evaluated_at = -1
         self._restore()
         self._next_pause = self.micro_step + 1
         self._began = time.monotonic()
-        self._evaluated_at = -1
         self._build_callbacks(
             num_steps, None if num_batches is None else num_batches // self.batches_per_step()
         )

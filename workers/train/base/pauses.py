@@ -60,9 +60,14 @@ class Pauses:
             self._logged_at, self._first = now, False
         if checkpoint:
             self._checkpointed_at = now
-        evaluate = at_step and rhythm.evaluate_every is not None and whole % rhythm.evaluate_every == 0
+        evaluate = self.evaluates(batch)
         shown = at_step and rhythm.print_every is not None and whole % rhythm.print_every == 0
         return Due(log, evaluate, checkpoint, shown)
+
+    def evaluates(self, batch: int) -> bool:
+        """Whether there is an evaluation after ``batch`` batches in all."""
+        every = self._rhythm.evaluate_every
+        return every is not None and batch > 0 and batch % (every * self._rhythm.batches_per_step) == 0
 
     def next(self, batch: int) -> int:
         """The batch at which to pause next, after a pause at ``batch``."""

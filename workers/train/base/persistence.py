@@ -35,6 +35,7 @@ class Persisting(Evaluating):
         super().__init__(*arguments, **keywords)
         self.loader: Loader | None = None
         self._pending: Loaded | None = None
+        self._evaluated_at = -1
         self._writer: CheckpointWriter | None = None
 
     def save(self, path: str | Path, overwrite: bool = True) -> None:
@@ -111,6 +112,7 @@ class Persisting(Evaluating):
                 "epoch": self.epoch,
                 "micro_step": self.micro_step,
                 "in_epoch": self._in_epoch,
+                "evaluated_at": self._evaluated_at,
                 "loss_value": self.loss_value,
                 "metric_value": self.metric_value,
                 "lr_value": self.lr_value,
@@ -167,6 +169,7 @@ class Persisting(Evaluating):
         if self.metric is not None:
             self.metric.to(self.device)
         self.watch.load_state_dict(state["watch"])
+        self._evaluated_at = state["counters"]["evaluated_at"]
         self.logs.update(state["logs"])
         mine = self.processes.rank if self.processes.rank < len(state["rng"]) else 0
         self.load_extra_state(_on(state["extra"][mine], self.device))

@@ -106,8 +106,7 @@ class BaseTrainer(Building):
         train_step, control = self.train_step, self.trainercontrol
         prepare = None if loader.on_device else self.prepare_inputs
         begin, end = self.hooks.on["on_train_batch_begin"], self.hooks.on["on_train_batch_end"]
-        if self._has_all_steps():
-            self.finish_reason = "max_steps"
+        if self._is_over_already():
             return False
         for given in loader:
             for hook in begin:
@@ -131,6 +130,16 @@ class BaseTrainer(Building):
             if self.micro_step >= self._next_pause and not self._pause():
                 return self.finish_reason is None
         return True
+
+    def _is_over_already(self) -> bool:
+        # A run saved by a callback at the end of a batch has not been evaluated as was due after that batch.
+        if self._pauses.evaluates(self.micro_step) and self._evaluated_at != self.global_step:
+            self._evaluate_and_watch()
+        if self._has_all_steps():
+            self.finish_reason = "max_steps"
+        elif self.watch.is_over:
+            self.finish_reason = "early_stopping"
+        return self.finish_reason is not None
 
     def train_step(self, model: nn.Module, inputs: Any) -> dict[str, float] | None:  # noqa: ANN401
         """One batch: forward, backward and, when the step is full, the update.

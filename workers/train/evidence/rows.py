@@ -15,8 +15,18 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[3]
-#: What every row's outcome depends on, beside its own files.
-SHARED = ("workers/train/base", "workers/train/data/loaders.py", "workers/train/rng.py")
+#: What every row's outcome depends on, beside its own files. How a run is saved and shown is not part of it.
+SHARED = (
+    *(
+        f"workers/train/base/{name}.py"
+        for name in (
+            "batches", "building", "core", "ema", "evaluation", "feeding", "metrics", "networks", "pauses",
+            "schedules", "setup", "tally", "trainer",
+        )
+    ),
+    "workers/train/data/loaders.py",
+    "workers/train/rng.py",
+)  # fmt: skip
 
 
 class Goal(NamedTuple):

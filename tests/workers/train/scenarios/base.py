@@ -1,6 +1,11 @@
 """The base trainer with whatever options change how training goes on."""
 
+import random
 from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
 
 from tests.workers.train.scenarios import net, points, quiet
 from workers.train.base import BaseTrainer
@@ -36,4 +41,24 @@ def torch_schedule(folder: Path) -> BaseTrainer:
     return BaseTrainer(net(), configs, points(), options=TrainerOptions(precision="bfloat16"))
 
 
-VARIANTS = (plain, everything, torch_schedule)
+class Noisy(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Points that each reading moves, by Python's generator and by NumPy's."""
+
+    def __len__(self) -> int:
+        return 96
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = points(96)
+        noise = random.gauss(0, 0.1) + np.random.normal(0, 0.1)  # noqa: NPY002  what datasets use
+        return x[row] + noise, y[row]
+
+
+def half_precision(folder: Path) -> BaseTrainer:
+    """A scaler of losses that grows, batches that come out differently each time, and early stopping."""
+    stopping = {"monitor": "eval_epoch_loss", "patience": 2, "mode": "min", "min_delta": 0.05}
+    configs = quiet(folder, early_stopping=stopping, epoch_num=6)
+    options = TrainerOptions(precision="float16", accumulate=2, grad_clip=1.0)
+    return BaseTrainer(net(), configs, Noisy(), points(48), options=options)
+
+
+VARIANTS = (plain, everything, torch_schedule, half_precision)
