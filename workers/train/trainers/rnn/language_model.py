@@ -92,7 +92,9 @@ class LanguageModelling(Task):
         return Step(loss, out.logits_BLV.transpose(1, 2), targets, values, rows)
 
     def _length_of(self, targets: Tensor) -> Tensor:
-        return cast("Tensor", self._characters_V)[targets].float()
+        # Moved when it is used: a tokenizer is described before training knows its device.
+        self._characters_V = cast("Tensor", self._characters_V).to(targets.device)
+        return self._characters_V[targets]
 
     def _carry(self, hidden: Hidden, *, training: bool) -> None:
         if training:
@@ -118,7 +120,7 @@ class LanguageModelling(Task):
         """Look up how long tokens are, once there is a tokenizer."""
         tokenizer = self._trainer.tokenizer
         found = None if tokenizer is None else characters_of(tokenizer)
-        self._characters_V = None if found is None else found.to(self._trainer.device)
+        self._characters_V = None if found is None else found.float()
 
     def begin_epoch(self) -> None:
         """Streams begin anew."""

@@ -57,7 +57,7 @@ class Translating(Task):
 
     def derived(self, means: Mapping[str, float]) -> dict[str, float]:
         """Perplexity a token; the share of symbols (phonemes, say) that would have to be mended."""
-        found = {"perplexity": math.exp(min(means["epoch_loss"] / means["tokens"], 700.0))}
+        found = {"perplexity": math.exp(min(means["epoch_loss"] / means.get("tokens", 1.0), 700.0))}
         if "edits" in means:
             found["error_rate"] = means["edits"] / max(means["wanted"], 1e-9)
         return found
