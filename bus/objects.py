@@ -3,11 +3,11 @@
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -21,6 +21,8 @@ from bus.errors import ObjectNotFound, ObjectStoreError, ObjectTooLarge
 if TYPE_CHECKING:
     # Described by obstore, and not there when it runs.
     from obstore.store import ClientConfig, RetryConfig
+
+T = TypeVar("T")
 
 #: Parts of a streamed download.
 _CHUNK_BYTES = 1024 * 1024
@@ -53,9 +55,9 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
 class ObjectStore:
     """Every method raises ObjectStoreError when the store does not do what it is asked."""
 
-    def __init__(self, store: LocalStore | S3Store, *, marker: Path | None = None) -> None:
+    def __init__(self, store: LocalStore | S3Store, *, folder: Path | None = None) -> None:
         self._store = store
-        self._marker = marker
+        self._folder = folder
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -72,10 +74,9 @@ class ObjectStore:
             folder = Path(unquote(parts.path))
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                marker = folder / _MARKER
-                marker.mkdir(mode=0o700, exist_ok=True)
+                (folder / _MARKER).mkdir(mode=0o700, exist_ok=True)
                 # Empty folders go with the last object in them.
-                return cls(LocalStore(folder, automatic_cleanup=True), marker=marker)
+                return cls(LocalStore(folder, automatic_cleanup=True), folder=folder)
             except (OSError, BaseError) as error:
                 raise ObjectStoreError(f"the folder {folder} can't be used: {error}") from error
         if parts.scheme == "s3":
@@ -89,7 +90,7 @@ class ObjectStore:
         """Write an object whole; a reader sees all of it or nothing."""
         try:
             await obstore.put_async(self._store, _checked(key), data, use_multipart=False)
-            self._ensure_there()
+            self._ensure_kept(key)
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be written") from error
 
@@ -111,7 +112,7 @@ class ObjectStore:
             )
             stored = intake.as_object()
             await obstore.rename_async(self._store, temporary_key, stored.key)
-            self._ensure_there()
+            self._ensure_kept(stored.key)
         except BaseException as error:
             # Whatever ended it, a cancelled upload included, the temporary object must not stay.
             with suppress(BaseError, OSError):
@@ -130,10 +131,10 @@ class ObjectStore:
             ObjectNotFound: nothing is stored under the key.
         """
         try:
-            result = await obstore.get_async(self._store, _checked(key))
+            result = await self._ask(obstore.get_async, key)
             return bytes(await result.bytes_async())
         except FileNotFoundError as error:
-            raise self._not_found(key) from error
+            raise ObjectNotFound(key) from error
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be read") from error
 
@@ -144,11 +145,11 @@ class ObjectStore:
             ObjectNotFound: nothing is stored under the key.
         """
         try:
-            result = await obstore.get_async(self._store, _checked(key))
+            result = await self._ask(obstore.get_async, key)
             async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError as error:
-            raise self._not_found(key) from error
+            raise ObjectNotFound(key) from error
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be read") from error
 
@@ -156,8 +157,7 @@ class ObjectStore:
         """Remove an object; one that is not there is no error."""
         try:
             with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, _checked(key))
-            self._ensure_there()
+                await self._ask(obstore.delete_async, key)
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be deleted") from error
 
@@ -178,27 +178,44 @@ class ObjectStore:
     async def exists(self, key: str) -> bool:
         """Whether anything is stored under the key."""
         try:
-            await obstore.head_async(self._store, _checked(key))
-        except FileNotFoundError as error:
-            if isinstance(away := self._not_found(key), ObjectStoreError):
-                raise away from error
+            await self._ask(obstore.head_async, key)
+        except FileNotFoundError:
             return False
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be looked up") from error
         return True
 
-    def _ensure_there(self) -> None:
-        """Raise OSError if the folder is another one than was opened: what is written there would be lost."""
-        if self._marker is not None:
-            self._marker.stat()
+    async def _ask(self, ask: Callable[[LocalStore | S3Store, str], Awaitable[T]], key: str) -> T:
+        """Ask for what is under a key.
 
-    def _not_found(self, key: str) -> ObjectNotFound | ObjectStoreError:
-        """What it means that nothing is stored under a key."""
+        Raises:
+            FileNotFoundError: nothing is.
+        """
         try:
+            return await ask(self._store, _checked(key))
+        except FileNotFoundError:
+            if self._folder is None:
+                raise
             self._ensure_there()
-        except OSError as error:
-            return ObjectStoreError(f"{key} can't be read: {error}")
-        return ObjectNotFound(key)
+            # The folder is there now; it may have been away when it was asked.
+            return await ask(self._store, key)
+
+    def _ensure_there(self) -> None:
+        """Raise ObjectStoreError if the folder is another one than was opened."""
+        if self._folder is not None:
+            try:
+                (self._folder / _MARKER).stat()
+            except OSError as error:
+                raise ObjectStoreError(f"the folder of objects is away: {error}") from error
+
+    def _ensure_kept(self, key: str) -> None:
+        """Raise if an object was written into another folder than the one that was opened, and so is lost.
+
+        In this order: the other folder may have gone since, and what was written with it.
+        """
+        self._ensure_there()
+        if self._folder is not None:
+            (self._folder / key).stat()
 
     async def check(self) -> None:
         """Write, read and delete a small object.

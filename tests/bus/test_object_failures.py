@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import obstore
 import pytest
 
 from bus.errors import ObjectStoreError
@@ -68,7 +69,7 @@ async def test_a_folder_that_is_gone_fails_and_does_not_look_empty(
     objects: ObjectStore, tmp_path: Path, name: str
 ) -> None:
     """As a mount that is gone does: its empty mount point is there."""
-    operations = {
+    operations: dict[str, Operation] = {
         **{name: operation for name, (operation, _) in OPERATIONS.items()},
         "put_stream": lambda store, _: store.put_stream(_content(), max_bytes=100),
         "delete_below": lambda store, key: store.delete_below(key),
@@ -84,6 +85,67 @@ async def test_a_folder_that_is_gone_fails_and_does_not_look_empty(
     folder.rename(tmp_path / "mount point")
     (tmp_path / "elsewhere").rename(folder)
     assert b"x" == await objects.get("a/b")
+
+
+@pytest.fixture
+def brief_absence(
+    objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Take the folder away until obstore's function of a name has run once; nothing after it sees that."""
+    folder = tmp_path / "objects"
+
+    def take_away(name: str) -> None:
+        real: Callable[..., Awaitable[object]] = getattr(obstore, name)
+
+        async def ask_and_come_back(*arguments: object, **keywords: object) -> object:
+            try:
+                return await real(*arguments, **keywords)
+            finally:
+                if (tmp_path / "elsewhere").exists():
+                    folder.rename(tmp_path / "mount point")
+                    (tmp_path / "elsewhere").rename(folder)
+
+        monkeypatch.setattr(obstore, name, ask_and_come_back)
+        folder.rename(tmp_path / "elsewhere")
+        folder.mkdir()
+
+    assert folder.is_dir()
+    return take_away
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("put_async", lambda store: store.put("a/b", b"x")),
+        ("rename_async", lambda store: store.put_stream(_content(), max_bytes=100)),
+    ],
+)
+async def test_what_was_written_while_the_folder_was_away_was_not_stored(
+    objects: ObjectStore,
+    brief_absence: Callable[[str], None],
+    name: str,
+    write: Callable[[ObjectStore], Awaitable[object]],
+) -> None:
+    brief_absence(name)
+
+    with pytest.raises(ObjectStoreError, match="can't be written"):
+        await write(objects)
+
+
+async def test_what_was_asked_for_while_the_folder_was_away_is_asked_for_again(
+    objects: ObjectStore, brief_absence: Callable[[str], None]
+) -> None:
+    await objects.put("a/b", b"x")
+
+    brief_absence("get_async")
+    assert b"x" == await objects.get("a/b")
+
+    brief_absence("head_async")
+    assert await objects.exists("a/b")
+
+    brief_absence("delete_async")
+    await objects.delete("a/b")
+    assert not await objects.exists("a/b")
 
 
 async def test_a_store_that_answers_with_other_bytes_fails_its_check(objects: ObjectStore) -> None:
