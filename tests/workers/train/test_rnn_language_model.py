@@ -95,6 +95,27 @@ def test_an_evaluation_in_chunks_is_one_long_pass(chunk: int, tmp_path: Path) ->
     assert abs(float(whole) - logs["eval_epoch_loss"]) < 1e-5
 
 
+def test_a_gradient_runs_back_to_the_beginning_of_its_batch_while_the_state_comes_from_before(
+    tmp_path: Path,
+) -> None:
+    trainer = made(tmp_path, TOKENIZERS["characters"])
+    net = trainer.model.train()
+    first, second = torch.randint(4, 40, (2, 2, 8)).unbind(0)
+    with torch.no_grad():
+        carried = net(first).hidden
+    out = net(second, carried).logits_BLV
+    torch.nn.functional.cross_entropy(out[:, :-1].flatten(0, 1), second[:, 1:].flatten()).backward()
+    expected = [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
+    net.zero_grad()
+
+    trainer.forward_step(net, (first, first))
+    trainer.forward_step(net, (second[:, :-1], second[:, 1:])).loss.backward()
+
+    found = [parameter.grad for parameter in net.parameters()]
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_without_a_carried_state_every_chunk_begins_anew(tmp_path: Path) -> None:
     carrying = made(tmp_path / "a", TOKENIZERS["characters"], steps=40)
     carrying.train()
