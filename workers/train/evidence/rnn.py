@@ -64,15 +64,9 @@ def _language_models() -> Iterator[Row]:
     yield _stream("shakespeare", "characters", {**_LETTERS, "cell": "gru"}, short, **letters)
     for cell in _LSTM_GRU:
         yield _stream("bbc_news", "characters", {**_LETTERS, **cell}, short, **letters)
-    words: dict[str, Any] = {
-        "embedding_dim": 96,
-        "hidden": 96,
-        "tied": True,
-        "input_dropout": 0.2,
-        "output_dropout": 0.2,
-    }
-    words |= {"embedding_dropout": 0.05, "weight_drop": 0.2}
-    awd = {"max_steps": 900, "sequence_length": 35, "activation_penalty": 1.0, "temporal_penalty": 0.5}
+    words: dict[str, Any] = {"embedding_dim": 96, "hidden": 96, "tied": True, "embedding_dropout": 0.02}
+    words |= {"input_dropout": 0.1, "output_dropout": 0.1, "weight_drop": 0.1}
+    awd = {"max_steps": 2500, "sequence_length": 35, "activation_penalty": 0.2, "temporal_penalty": 0.1}
     for data in ("shakespeare", "bbc_news"):
         yield _stream(data, "words", words, awd, size=4000, orders=(2, 3))
         yield _stream(data, "byte pairs", words, awd, size=2000, orders=(2, 3))
