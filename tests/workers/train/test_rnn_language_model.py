@@ -187,6 +187,25 @@ def test_an_evaluation_reports_texts_that_go_on_after_the_prompt(tmp_path: Path)
     assert texts.startswith("KING ")
 
 
+def test_words_are_written_with_spaces_between_them(tmp_path: Path) -> None:
+    trainer = made(tmp_path, TOKENIZERS["words"])
+
+    written = trainer.generate("the king", sample_length=3)
+
+    assert written.startswith("the king ")
+    assert 5 == len(written.split())
+
+
+def test_only_a_language_model_with_its_tokenizer_writes(tmp_path: Path) -> None:
+    trainer = made(tmp_path, TOKENIZERS["words"])
+    trainer.tokenizer = None
+    with pytest.raises(ValueError, match="needs its tokenizer"):
+        trainer.generate()
+    net = build_net("rnn_tagger", {"vocabulary_size": 9})
+    with pytest.raises(ValueError, match="a tagger writes no texts"):
+        RNNTrainer(net, quiet(tmp_path), options=RNNOptions(task="tagger")).generate()
+
+
 def test_awd_dropouts_and_penalties_hold_in_training_and_are_gone_in_evaluation(tmp_path: Path) -> None:
     net = {"num_layers": 2, "embedding_dropout": 0.1, "input_dropout": 0.3, "hidden_dropout": 0.2}
     net |= {

@@ -1,21 +1,39 @@
 """Rows of RNNTrainer."""
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from workers.train.data.archives import ARCHIVES
 from workers.train.evidence import rnn_runs
 from workers.train.evidence.rows import Goal, Measured, Row
 
-_SOURCES = (
-    "workers/train/trainers/rnn",
+_SHARED = (
+    "workers/train/trainers/rnn/trainer.py",
+    "workers/train/trainers/rnn/task.py",
     "workers/train/configs/rnn.py",
     "workers/train/losses/sequences.py",
-    "workers/train/data/streams.py",
     "workers/train/data/vocabularies.py",
     "workers/nets/recurrent.py",
     "workers/nets/sequences.py",
-    "workers/nets/seq2seq.py",
+)
+_LABELLING = (*_SHARED, "workers/train/trainers/rnn/labelling.py")
+_SOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "rnn_language_model": (
+            *_SHARED,
+            "workers/train/trainers/rnn/language_model.py",
+            "workers/train/data/streams.py",
+        ),
+        "rnn_classifier": _LABELLING,
+        "rnn_tagger": _LABELLING,
+        "rnn_seq2seq": (
+            *_SHARED,
+            "workers/train/trainers/rnn/seq2seq.py",
+            "workers/train/trainers/rnn/edits.py",
+            "workers/nets/seq2seq.py",
+        ),
+    }
 )
 _THREE = (0, 1, 2)
 _PUBLISHED = {
@@ -26,7 +44,7 @@ Run = Callable[[Mapping[str, Any], int], Measured]
 
 def _row(run: Run, data: str, variant: str, config: Mapping[str, Any], **more: Any) -> Row:  # noqa: ANN401  Row's
     name, sha256 = f"rnn {variant} {data}", ARCHIVES[data].sha256
-    return Row(name, data, sha256, variant, {"data": data, **config}, run, _SOURCES, **more)
+    return Row(name, data, sha256, variant, {"data": data, **config}, run, _SOURCES[config["net"][0]], **more)
 
 
 def _training(lr: float, batch_size: int = 32) -> dict[str, Any]:

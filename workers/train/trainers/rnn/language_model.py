@@ -164,7 +164,9 @@ class LanguageModelling(Task):
                 break
             written.append(int(token_B))
             out = model(token_B.unsqueeze(1), out.hidden)
-        return prompt + tokenizer.decode(written)
+        # Words have nothing that says how they are put together but the space between them.
+        between = " " if prompt and tokenizer.decoder is None else ""
+        return prompt + between + tokenizer.decode(written)
 
     def extra_state(self) -> dict[str, Any]:
         """The hidden state that the next batch goes on from."""
