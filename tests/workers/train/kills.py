@@ -27,7 +27,7 @@ from tests.workers.train.scenarios import variants
 from workers.train.base import BaseTrainer
 from workers.train.base.checkpoint import MODEL_FILE, STATE_FILE, TRAINING_FILE, write_checkpoint
 from workers.train.evidence.__main__ import main as write_report
-from workers.train.evidence.resumes import Kill, add_kill
+from workers.train.evidence.resumes import Kill, add_kill, forget_old
 from workers.train.evidence.rows import ROOT, SHARED, digest_of, last_commit
 
 _LONGEST_RUN_S = 300
@@ -179,7 +179,7 @@ def kill_and_resume(trainer: str, num_kills: int, seed: int, folder: Path) -> It
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Kill, keep what came out, write the report; 0 when everything was exact."""
+    """Kill, keep what came out in the place of what is old, write the report; 0 when everything was exact."""
     parser = argparse.ArgumentParser(prog="make training-resume", description=__doc__)
     parser.add_argument("--trainer", choices=sorted(variants()), help="all of them when it isn't given")
     parser.add_argument("--kills", type=int, default=20)
@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     exact = True
     for trainer in [chosen.trainer] if chosen.trainer else sorted(variants()):
+        forget_old(trainer)
         with tempfile.TemporaryDirectory() as folder:
             for kill in kill_and_resume(trainer, chosen.kills, chosen.seed, Path(folder)):
                 exact &= kill.difference == 0

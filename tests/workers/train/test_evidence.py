@@ -8,11 +8,13 @@ import pytest
 
 from workers.train.evidence import autoencoder
 from workers.train.evidence.report import write_report
+from workers.train.evidence.resumes import Kill, add_kill, forget_old, resume_section
 from workers.train.evidence.rows import (
     Goal,
     Measured,
     Row,
     commit_of,
+    digest_of,
     missing_seeds,
     results_of,
     run_row,
@@ -78,3 +80,34 @@ def test_only_what_a_source_does_makes_a_row_old(tmp_path: Path, monkeypatch: py
 
     assert one == digest("# Says more.\ndef f():\n    return (1)\n")
     assert one != digest("def f():\n    return 2\n")
+
+
+def kill(difference: float | None, sources_sha256: str) -> Kill:
+    return Kill(
+        trainer="toy",
+        variant="one_two",
+        seed=0,
+        saved_at=2,
+        killed_at=3,
+        num_batches=9,
+        inside_epoch=True,
+        inside_step=False,
+        difference=difference,
+        sources=["README.md"],
+        sources_sha256=sources_sha256,
+        commit="abc1234",
+    )
+
+
+def test_kills_are_counted_by_variant_and_old_ones_are_marked_then_forgotten(tmp_path: Path) -> None:
+    now = digest_of(["README.md"])
+    for one in (kill(0.0, now), kill(1e-9, now), kill(0.0, "0" * 64)):
+        add_kill(one, tmp_path / "resumes")
+
+    text = resume_section(tmp_path / "results")
+    assert "| toy | one two | 3 | 3 | 0 | 1e-09 | abc1234, abc1234* |" in text
+    assert "Kills: toy 3. Exact: 2 of 3." in text
+
+    forget_old("toy", tmp_path / "resumes")
+    add_kill(kill(None, now), tmp_path / "resumes")
+    assert "| 3 | 3 | 0 | of another shape | abc1234 |" in resume_section(tmp_path / "results")

@@ -57,6 +57,19 @@ def add_kill(kill: Kill, folder: Path = RESULTS.parent / FOLDER) -> None:
         file.write(msgspec.json.encode(kill) + b"\n")
 
 
+def forget_old(trainer: str, folder: Path = RESULTS.parent / FOLDER) -> None:
+    """Drop the kills of a trainer whose sources have changed since."""
+    path = folder / f"{trainer}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if _is_current(msgspec.json.decode(line, type=Kill))]
+    if len(kept) < len(lines):
+        path.write_bytes(b"".join(kept))
+
+
+def _is_current(kill: Kill) -> bool:
+    return kill.sources_sha256 == digest_of(kill.sources)
+
+
 def kills_in(folder: Path) -> list[Kill]:
     """All that were kept."""
     lines = (line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines())
@@ -82,9 +95,7 @@ def _lines(kills: Iterable[Kill]) -> Iterator[str]:
         worst = (
             "of another shape" if None in differences else repr(max(filter(None, differences), default=0.0))
         )
-        commits = sorted(
-            {kill.commit + ("" if kill.sources_sha256 == digest_of(kill.sources) else "*") for kill in found}
-        )
+        commits = sorted({kill.commit + ("" if _is_current(kill) else "*") for kill in found})
         cells = [
             trainer,
             variant.replace("_", " "),
