@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from workers.train.evidence import autoencoder, fine_tune, gan, rnn, semi_supervised
+from workers.train.evidence import autoencoder, fine_tune, gan, rnn, semi_supervised, semi_supervised_gan
 from workers.train.evidence.report import write_report
 from workers.train.evidence.rows import Row, missing_seeds, run_row
 
@@ -17,6 +17,7 @@ TABLES: tuple[Callable[[], Iterator[Row]], ...] = (
     gan.rows,
     rnn.rows,
     semi_supervised.rows,
+    semi_supervised_gan.rows,
 )
 REPORT = Path(__file__).parents[1] / "REPORT.md"
 

@@ -42,14 +42,16 @@ class Task(NamedTuple):
 
 def run_images(config: Mapping[str, Any], seed: int) -> Measured:
     """Train on pictures of which a few have a label; the seed also says which."""
-    found = load_images(config["data"]).part(config["num_train"], config["num_test"])
-    train_x, test_x = unit_range(found.train_x), unit_range(found.test_x)
-    hidden = hide_labels(found.train_y, config["keep"], seed)
-    task = Task((train_x, hidden), (test_x, found.test_y), hidden, found.test_y)
-    net = {"channels": train_x.shape[1], "side": train_x.shape[2], **config["net"]}
-    few = hidden != UNLABELLED
-    probe = linear_probe((rows_of(train_x[few]), hidden[few]), (rows_of(test_x), found.test_y))
-    return _measured(config, seed, task, ("conv_classifier", net), {"linear, on pixels": probe})
+    task, num_classes = picture_task(config, seed)
+    picture = task.test[0]
+    net = {"channels": picture.shape[1], "side": picture.shape[2], "num_classes": num_classes}
+    return _measured(
+        config,
+        seed,
+        task,
+        ("conv_classifier", {**net, **config["net"]}),
+        {"linear, on pixels": linear_on(task)},
+    )
 
 
 def run_words(config: Mapping[str, Any], seed: int) -> Measured:
@@ -58,27 +60,43 @@ def run_words(config: Mapping[str, Any], seed: int) -> Measured:
     train, test = ([text for text, _ in part] for part in (found.train, found.test))
     tokenizer = word_tokenizer(train, config["num_words"])
     train_ids, test_ids = (encode_rows(tokenizer, texts, most=config["most"]) for texts in (train, test))
-    train_y, test_y = _labels(found.train), _labels(found.test)
-    hidden = hide_labels(train_y, config["keep"], seed)
+    embedded, num_classes = embedded_task(config, seed)
+    hidden, test_y = embedded.hidden, embedded.test_y
     task = Task({"ids": train_ids, "labels": hidden}, {"ids": test_ids, "labels": test_y}, hidden, test_y)
-    net = {"vocabulary_size": config["num_words"], "num_classes": len(found.classes)}
-    few = hidden != UNLABELLED
-    train_x, test_x = embeddings(train, test)
-    probe = linear_probe((rows_of(train_x[few]), hidden[few]), (rows_of(test_x), test_y))
-    return _measured(config, seed, task, ("pooled_words", net), {"linear, on embeddings": probe})
+    net = {"vocabulary_size": config["num_words"], "num_classes": num_classes}
+    linear = {"linear, on LSA embeddings": linear_on(embedded)}
+    return _measured(config, seed, task, ("pooled_words", net), linear)
 
 
 def run_embeddings(config: Mapping[str, Any], seed: int) -> Measured:
     """Train on embeddings of texts, with noise."""
+    task, num_classes = embedded_task(config, seed)
+    net = {"num_inputs": task.test[0].shape[1], "hidden": (64,), "num_classes": num_classes}
+    return _measured(config, seed, task, ("mlp_classifier", net), {"linear": linear_on(task)})
+
+
+def picture_task(config: Mapping[str, Any], seed: int) -> tuple[Task, int]:
+    """Pictures in 0..1, and how many classes there are."""
+    found = load_images(config["data"]).part(config["num_train"], config["num_test"])
+    hidden = hide_labels(found.train_y, config["keep"], seed)
+    test = (unit_range(found.test_x), found.test_y)
+    return Task((unit_range(found.train_x), hidden), test, hidden, found.test_y), len(found.classes)
+
+
+def embedded_task(config: Mapping[str, Any], seed: int) -> tuple[Task, int]:
+    """Embeddings of texts, and how many classes there are."""
     found = load_texts(config["data"])
     train_x, test_x = embeddings([text for text, _ in found.train], [text for text, _ in found.test])
-    train_y, test_y = _labels(found.train), _labels(found.test)
+    train_y, test_y = (torch.tensor([label for _, label in part]) for part in (found.train, found.test))
     hidden = hide_labels(train_y, config["keep"], seed)
-    task = Task((train_x, hidden), (test_x, test_y), hidden, test_y)
-    net = {"num_inputs": train_x.shape[1], "hidden": (64,), "num_classes": len(found.classes)}
-    few = hidden != UNLABELLED
-    probe = linear_probe((rows_of(train_x[few]), hidden[few]), (rows_of(test_x), test_y))
-    return _measured(config, seed, task, ("mlp_classifier", net), {"linear": probe})
+    return Task((train_x, hidden), (test_x, test_y), hidden, test_y), len(found.classes)
+
+
+def linear_on(task: Task) -> float:
+    """Accuracy of a logistic regression on the labelled rows of inputs that are tensors."""
+    few = task.hidden != UNLABELLED
+    train = (rows_of(task.train[0][few]), task.hidden[few])
+    return linear_probe(train, (rows_of(task.test[0]), task.test_y))
 
 
 def embeddings(train: list[str], test: list[str], dimension: int = 100) -> tuple[Tensor, Tensor]:
@@ -139,10 +157,6 @@ def _shared(options: Mapping[str, Any]) -> dict[str, Any]:
     """What a run with labels alone has in common with the others."""
     names = ("augmentation", "max_steps", "word_dropout", "feature_noise", "ema")
     return {name: options[name] for name in names if name in options}
-
-
-def _labels(rows: list[tuple[str, int]]) -> Tensor:
-    return torch.tensor([label for _, label in rows])
 
 
 _METHODS: Mapping[str, tuple[str, dict[str, Any]]] = {
