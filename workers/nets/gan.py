@@ -31,6 +31,8 @@ class GanConfig(NetConfig, frozen=True):
         channels, side: of the pictures.
         latent_dim: numbers that a picture is made from.
         width: maps of the discriminator's first layer; each halving doubles them.
+        hidden: units of a fully connected layer of the discriminator, by which it sees pictures as wholes;
+        0 for none.
         num_classes: classes that pictures are asked for by, 0 for a net that is not conditional.
         discriminator_norm: batch (not with a penalty on slopes), spectral (Miyato et al., 2018), layer or
         none.
@@ -41,6 +43,7 @@ class GanConfig(NetConfig, frozen=True):
     side: Literal[28, 32, 64] = 28
     latent_dim: Annotated[int, Meta(ge=1, le=4096)] = 64
     width: Annotated[int, Meta(ge=4, le=1024)] = 32
+    hidden: Annotated[int, Meta(ge=0, le=4096)] = 0
     num_classes: Annotated[int, Meta(ge=0, le=10_000)] = 0
     discriminator_norm: Literal["batch", "spectral", "layer", "none"] = "batch"
     num_outputs: Annotated[int, Meta(ge=1, le=10_001)] = 1
@@ -125,28 +128,38 @@ class Discriminator(nn.Module):
             layers.append(nn.Sequential(normed(convolution), *norm, nn.LeakyReLU(_SLOPE)))
             before = after
         self.layers = nn.ModuleList(layers)
+        self.dimension = _POOLED**2 * sum(config.widths) + config.hidden
         self.num_features = before * side**2
+        self.hidden: nn.Module = nn.Identity()
+        if config.hidden:
+            # Without batch statistics: with them it tells the nets apart before the generator has begun.
+            linear = normed(nn.Linear(self.num_features, config.hidden))
+            self.hidden = nn.Sequential(linear, nn.LeakyReLU(_SLOPE))
+            self.num_features = config.hidden
         self.head = normed(nn.Linear(self.num_features, config.num_outputs))
         if config.num_classes:
             classes = nn.Embedding(config.num_classes, self.num_features)
             nn.init.normal_(classes.weight, std=0.02)  # at 1 the class would drown the picture
             self.classes = normed(classes)
-        self.dimension = _POOLED**2 * sum(config.widths)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """The last maps, flattened (B, F)."""
-        maps = 2 * x_BCHW - 1
-        for layer in self.layers:
-            maps = layer(maps)
-        return maps.flatten(1)
+        """The hidden layer, or without one the last maps, flattened (B, F)."""
+        return self._layers(x_BCHW)[-1]
 
     def encode(self, x_BCHW: Tensor) -> Tensor:
-        """The means of every layer's maps over a coarse grid (B, D), as DCGAN's authors used its features."""
+        """Means of all maps over a coarse grid, after DCGAN's authors, and the hidden layer (B, D)."""
+        *layers, features_BF = self._layers(x_BCHW)
+        pooled = [F.adaptive_avg_pool2d(maps, _POOLED).flatten(1) for maps in layers]
+        hidden = [] if isinstance(self.hidden, nn.Identity) else [features_BF]
+        return torch.cat([*pooled, *hidden], dim=1)
+
+    def _layers(self, x_BCHW: Tensor) -> list[Tensor]:
+        """The maps of every layer, and then the features."""
         maps, found = 2 * x_BCHW - 1, []
         for layer in self.layers:
             maps = layer(maps)
-            found.append(_quarters(maps))
-        return torch.cat(found, dim=1)
+            found.append(maps)
+        return [*found, self.hidden(maps.flatten(1))]
 
     def scores(self, features_BF: Tensor, classes_B: Tensor | None = None) -> Tensor:
         """Scores (B, outputs) of `features`.
@@ -208,11 +221,6 @@ class GanEncoder(Net):
     def forward(self, inputs: Tensor) -> Tensor:
         """The embedding."""
         return self.encode(inputs)
-
-
-def _quarters(maps: Tensor) -> Tensor:
-    """Means over a grid of `_POOLED` squared places (B, ...)."""
-    return F.adaptive_avg_pool2d(maps, _POOLED).flatten(1)
 
 
 def _as_it_is(module: nn.Module) -> nn.Module:

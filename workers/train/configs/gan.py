@@ -40,8 +40,8 @@ class GANOptions(TrainerOptions, frozen=True):
         fid_samples: pictures made in each evaluation to be compared with its data, 0 for none.
         judge_epochs: for how long a judge is fitted when the trainer was given none.
         collapse, collapse_after: what to do when the pictures are no closer to the real ones than one average
-        picture would be, or hardly differ; and after how many steps that is asked, by default 0.125 divided
-        by the generator's rate, but at least 125.
+        picture would be, or hardly differ; and after how many steps that is asked, by default 0.15 divided
+        by the generator's rate, but at least 150.
     """
 
     loss: Literal["non_saturating", "least_squares", "hinge", "wasserstein_gp"] = "non_saturating"

@@ -32,7 +32,7 @@ _GRID_COLUMNS = 8
 #: A judge that the trainer fits sees at most so many pictures.
 _JUDGE_ROWS = 10_000
 #: How far the weights have moved at the end of the start, and the least number of steps.
-_START_WAY, _START_STEPS = 0.125, 125
+_START_WAY, _START_STEPS = 0.15, 150
 
 
 class Real(NamedTuple):
@@ -97,7 +97,7 @@ class GANTrainer(EncodingTrainer):
         problems = []
         if self.num_outputs != net.config.num_outputs:  # type: ignore[attr-defined]  # a Gan's config
             problems.append(Problem(("net", "num_outputs"), f"is {self.num_outputs} for {self.options.loss}"))
-        mixes = any(isinstance(part, nn.BatchNorm2d) for part in net.discriminator.modules())
+        mixes = any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in net.discriminator.modules())
         if mixes and self.options.is_penalised:
             message = "batch makes the slope at one picture depend on the others: say spectral, layer or none"
             problems.append(Problem(("net", "discriminator_norm"), message))

@@ -21,6 +21,7 @@ def _gan(folder: Path, options: GANOptions, *, norm: str = "batch", num_classes:
     config: dict[str, Any] = {
         "width": 4,
         "latent_dim": 4,
+        "hidden": 4,
         "discriminator_norm": norm,
         "num_classes": num_classes,
     }
