@@ -139,7 +139,8 @@ class Discriminator(nn.Module):
         self.head = normed(nn.Linear(self.num_features, config.num_outputs))
         if config.num_classes:
             classes = nn.Embedding(config.num_classes, self.num_features)
-            nn.init.normal_(classes.weight, std=0.02)  # at 1 the class would drown the picture
+            # The class weighs about as much as the picture at first, however many features there are.
+            nn.init.normal_(classes.weight, std=self.num_features**-0.5)
             self.classes = normed(classes)
 
     def features(self, x_BCHW: Tensor) -> Tensor:

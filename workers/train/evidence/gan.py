@@ -204,7 +204,7 @@ def rows() -> Iterator[Row]:
 
 
 def _watch_row() -> Row:
-    """Five runs as they should be, and three whose discriminator learns 50 times as fast."""
+    """Five runs as they should be, and one of every loss whose discriminator learns 50 times as fast."""
     config = _Recipe({"width": 16}, {}, batch_size=32).config("mnist")
     games: list[dict[str, Any]] = [
         {"net": {**net, "width": 16, "hidden": 128}, "options": {**options, "max_steps": 300}}
@@ -212,7 +212,7 @@ def _watch_row() -> Row:
     ]
     config["training"]["lr_scheduler_type"] = "constant"
     config["healthy"] = [*games, games[0]]
-    config["collapsing"] = [{**game, "rates": (1e-3, 5e-2)} for game in (games[0], games[1], games[3])]
+    config["collapsing"] = [{**game, "rates": (1e-3, 5e-2)} for game in games]
     goals = {_ALARMS: Goal(0, at_least=False), _SLOWEST: Goal(200, at_least=False)}
     name, sha256 = "gan watch for collapses mnist", ARCHIVES["mnist"].sha256
     variant = "collapse watch: discriminator's rate x50"
