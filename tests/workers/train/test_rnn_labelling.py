@@ -11,6 +11,7 @@ from tests.workers.train.scenarios import quiet
 from workers.nets.contracts import TokensInput
 from workers.nets.manifest import load_artifact
 from workers.nets.table import build_net
+from workers.nets.validation import InvalidConfig
 from workers.train.configs import RNNOptions
 from workers.train.data import Ragged, load_images, load_shakespeare, load_texts, unit_range
 from workers.train.data.vocabularies import character_tokenizer, encode_rows
@@ -120,6 +121,13 @@ def test_pictures_are_read_row_by_row_and_exported(cell: str, tmp_path: Path) ->
     expected = trainer.model.eval().encode(unit_range(digits.test_x[:5])).detach().numpy()  # type: ignore[operator]
     rebuilt = load_artifact(tmp_path / "artifact")
     np.testing.assert_allclose(expected, rebuilt.embed(list(digits.test_x[:5])), atol=1e-6)
+
+
+def test_words_of_pictures_cant_be_dropped(tmp_path: Path) -> None:
+    options = RNNOptions(task="classifier", word_dropout=0.1)
+
+    with pytest.raises(InvalidConfig, match="has no unknown word"):
+        RNNTrainer(build_net("rnn_classifier", {"row_size": 8}), quiet(tmp_path), options=options)
 
 
 def test_a_tagger_tells_which_letters_of_shakespeare_were_capital(tmp_path: Path) -> None:

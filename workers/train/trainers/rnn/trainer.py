@@ -1,6 +1,6 @@
 """RNNTrainer: what its tasks have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
@@ -54,10 +54,9 @@ class RNNTrainer(EncodingTrainer):
     ) -> None:
         super().__init__(model, *arguments, **keywords)
         kind = TASKS[self.options.task]
-        if type(self.model) is not kind.net_type:
-            raise InvalidConfig(
-                [Problem(("options", "task"), f"{kind.net_type.__name__} learns {self.options.task}")]
-            )
+        problems = list(_misfits(self.model, kind, self.options))
+        if problems:
+            raise InvalidConfig(problems)
         self.task = kind(self)
         if self.options.word_dropout:
             self.train_transform = _dropping_words(self.options)
@@ -158,6 +157,14 @@ class RNNTrainer(EncodingTrainer):
         if config.row_size:
             return ImageInput(side=config.row_size)
         return TokensInput(max_length=self.options.most_input)
+
+
+def _misfits(model: nn.Module, kind: type[Task], options: RNNOptions) -> Iterator[Problem]:
+    """What the net can't do that the options ask for."""
+    if type(model) is not kind.net_type:
+        yield Problem(("options", "task"), f"{kind.net_type.__name__} learns {options.task}")
+    elif options.word_dropout and options.unknown >= cast("SequenceConfig", model.config).vocabulary_size:
+        yield Problem(("options", "word_dropout"), "the net's vocabulary has no unknown word")
 
 
 def _dropping_words(options: RNNOptions) -> Transform:
