@@ -184,9 +184,10 @@ class GANTrainer(EncodingTrainer):
             self.update_networks("d")
         if trains_g:
             self._train_generator(gan, real, fake_x)
-        loss_d = loss_d.detach()
-        shown = {"loss_d": loss_d, "loss_g": self._loss_g, **values}
-        self.tally.add(Step(loss_d + self._loss_g, values=shown, rows=len(real.x)))
+        # Before the generator's first turn its loss is a zero that no device has made.
+        loss_d, loss_g = loss_d.detach(), self._loss_g.to(loss_d.device)
+        shown = {"loss_d": loss_d, "loss_g": loss_g, **values}
+        self.tally.add(Step(loss_d + loss_g, values=shown, rows=len(real.x)))
 
     def _train_generator(self, model: Gan, real: Real, fake_x: Tensor) -> None:
         accumulate = self.options.accumulate
