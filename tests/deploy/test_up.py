@@ -260,7 +260,9 @@ def test_services_named_in_the_environment_are_used_and_not_started(
 def test_it_goes_on_without_a_reader_and_stops_when_its_terminal_is_gone(
     small: SmallStacks, place: Path
 ) -> None:
-    argv = [*small.script.argv, "up", "--data-dir", str(small.data_dir), "--port", "0"]
+    # The tests themselves may run under nohup, which the stack would respect.
+    heard = ["env", "--default-signal=HUP"]
+    argv = [*heard, *small.script.argv, "up", "--data-dir", str(small.data_dir), "--port", "0"]
     env = {"PATH": os.environ["PATH"], **small.env}
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
