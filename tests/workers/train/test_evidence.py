@@ -48,15 +48,15 @@ def test_the_report_shows_met_missed_and_missing(tmp_path: Path) -> None:
     run_row(met, 0, tmp_path)
     run_row(met, 1, tmp_path)
 
-    assert (1, 3) == write_report(
-        [met, missed, met._replace(config={"level": 9})], tmp_path / "R.md", tmp_path
-    )
+    half_met, not_run = met._replace(seeds=(0, 1, 2)), met._replace(config={"level": 9})
+    assert (1, 4) == write_report([met, missed, half_met, not_run], tmp_path / "R.md", tmp_path)
 
     text = (tmp_path / "R.md").read_text()
     assert "| accuracy | 0.55 ± 0.071 | >= 0.5 | yes | majority 0.2 | 0.9 (somebody) | 2 | 7 | 0, 1 |" in text
     assert "**missed**" in text
+    assert "| so far | majority 0.2 | 0.9 (somebody) | 2 | 7 | 0, 1 (1 missing) |" in text
     assert "| not run | | accuracy >= 0.5 | no |" in text.replace("|  |", "| |")
-    assert "Goals met: 1 of 3." in text
+    assert "Goals met: 1 of 4." in text
 
 
 def test_rows_are_told_apart_by_name_and_cover_every_kind_on_two_sets() -> None:

@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 def write_report(rows: Iterable[Row], path: Path, folder: Path = RESULTS) -> tuple[int, int]:
-    """Write the report; returns how many goals are met and how many there are."""
+    """Write the report; returns how many goals are met, by all their seeds, and how many there are."""
     lines, met, goals = [], 0, 0
     for row in rows:
         newest = {result.seed: result for result in results_of(row, folder)}
@@ -32,7 +32,7 @@ def write_report(rows: Iterable[Row], path: Path, folder: Path = RESULTS) -> tup
         lines += _lines(row, results)
         for metric, goal in row.goals.items():
             goals += 1
-            met += bool(results) and goal.is_met(_mean(results, metric))
+            met += len(results) == len(row.seeds) and goal.is_met(_mean(results, metric))
     foot = f"\nGoals met: {met} of {goals}.\n"
     head = [_cells(_COLUMNS), _cells(["---"] * len(_COLUMNS))]
     path.write_text(
@@ -44,17 +44,17 @@ def write_report(rows: Iterable[Row], path: Path, folder: Path = RESULTS) -> tup
 def _lines(row: Row, results: Sequence[Result]) -> list[str]:
     head = [row.data, row.variant]
     if not results:
-        return [
-            _cells([*head, "not run", "", _goals(row), "no", "", "", "", "", f"{len(row.seeds)} missing", ""])
-        ]
+        verdict = "no" if row.goals else ""
+        missing = f"{len(row.seeds)} missing"
+        return [_cells([*head, "not run", "", _goals(row), verdict, "", "", "", "", missing, ""])]
     now = sources_digest(row)
     commits = sorted({result.commit + ("" if result.sources_sha256 == now else "*") for result in results})
     seeds = ", ".join(str(result.seed) for result in results)
-    missing = len(row.seeds) - len(results)
+    num_missing = len(row.seeds) - len(results)
     tail = [
         f"{statistics.fmean(result.cpu_seconds for result in results):.0f}",
         f"{statistics.fmean(result.steps for result in results):.0f}",
-        seeds + (f" ({missing} missing)" if missing else ""),
+        seeds + (f" ({num_missing} missing)" if num_missing else ""),
         ", ".join(commits),
     ]
     return [_cells([*head, *_measured(row, results, metric), *tail]) for metric in results[0].metrics]
@@ -62,7 +62,8 @@ def _lines(row: Row, results: Sequence[Result]) -> list[str]:
 
 def _measured(row: Row, results: Sequence[Result], metric: str) -> list[str]:
     goal = row.goals.get(metric)
-    verdict = "" if goal is None else "yes" if goal.is_met(_mean(results, metric)) else "**missed**"
+    met = "yes" if len(results) == len(row.seeds) else "so far"
+    verdict = "" if goal is None else met if goal.is_met(_mean(results, metric)) else "**missed**"
     baselines = [
         f"{name} {_mean_baseline(results, metric, name):.4g}" for name in results[0].baselines.get(metric, {})
     ]
