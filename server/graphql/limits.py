@@ -23,13 +23,14 @@ from graphql import (
 
 from server.graphql.config import QueryLimits
 
-#: One lexical token (https://spec.graphql.org/draft/#sec-Appendix-Grammar-Summary.Lexical-Tokens). All
-#: quantifiers are possessive and a string that never ends is a token too, so that no text is read twice. A
-#: block string ends at the first three quotes without a backslash, another one with its line at the latest.
+#: One lexical token (https://spec.graphql.org/draft/#sec-Appendix-Grammar-Summary.Lexical-Tokens). A string
+#: that never ends is a token too, and nothing after a loop can fail, so that no text is read twice. A block
+#: string ends at the first three quotes without a backslash, another one with its line at the latest.
+#: Loops over groups are not possessive: Python before 3.11.5 loses its place in those (cpython gh-106052).
 _TOKEN = re.compile(
     r"""
-      \"{3} (?: [^"\\] | \\ (?:\"{3})?+ | "(?!"") )*+ (?: \"{3} | \Z )
-    | "     (?: [^"\\\n\r] | \\ [^\n\r] )*+ "?+
+      \"{3} (?: [^"\\]++ | \\ (?:\"{3})? | "(?!"") )* (?: \"{3} | \Z )
+    | "     (?: [^"\\\n\r]++ | \\ [^\n\r] )* "?+
     | \#    [^\n\r]*+
     | [_A-Za-z][_0-9A-Za-z]*+
     | -?+[0-9][0-9A-Za-z_.+-]*+
