@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workers.nets.classifier import ConvClassifierConfig
 from workers.nets.table import build_net
-from workers.train.data.augment import shift
+from workers.train.data.augment import weak_digits
 from workers.train.rng import isolated_rng
 
 #: A class with less than this share of an even part counts as missing.
@@ -161,7 +161,7 @@ def fit_judge(
     num_epochs: int = 10,
     seed: int = 0,
 ) -> Judge:
-    """Fit the small convolutional classifier to labelled pictures in 0..1, shifted by a pixel or two.
+    """Fit the small convolutional classifier to labelled pictures in 0..1, moved by up to a 14th of the side.
 
     The same data and seed give the same judge; random generators are as before afterwards.
     """
@@ -188,6 +188,6 @@ def _fit(net: nn.Module, x_NCHW: Tensor, y_N: Tensor, num_epochs: int, batch_siz
         order = torch.randperm(len(x_NCHW))
         for rows in torch.split(order, batch_size):
             optimizer.zero_grad()
-            F.cross_entropy(net(shift(x_NCHW[rows], generator)), y_N[rows]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(net(weak_digits(x_NCHW[rows], generator)), y_N[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()

@@ -101,7 +101,7 @@ def test_the_same_data_give_the_same_judge_and_leave_no_trace() -> None:
     x, y = unit_range(digits.train_x), digits.train_y
     before = torch.get_rng_state()
 
-    one, other = (fit_judge(x, y, num_epochs=8) for _ in range(2))
+    one, other = (fit_judge(x, y, num_epochs=24) for _ in range(2))
 
     assert torch.equal(before, torch.get_rng_state())
     for mine, theirs in zip(one.net.parameters(), other.net.parameters(), strict=True):

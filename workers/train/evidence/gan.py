@@ -150,6 +150,8 @@ class _Recipe(NamedTuple):
         }
 
 
+#: A discriminator that learns half as fast leaves no class out.
+_SLOW_D = (1e-3, 5e-4)
 _BATCH = {"hidden": 256}
 _PLAIN = {"hidden": 256, "discriminator_norm": "none"}
 _SPECTRAL = {"hidden": 256, "discriminator_norm": "spectral"}
@@ -157,8 +159,8 @@ _LOGISTIC, _SQUARES = {"loss": "non_saturating"}, {"loss": "least_squares"}
 _HINGE, _CRITIC = {"loss": "hinge"}, {"loss": "wasserstein_gp", "n_critic": 2}
 #: The four of the goals, with the share of noise's FID that is asked for.
 _MAIN = {
-    "non-saturating": (_Recipe(_BATCH, {**_LOGISTIC, "max_steps": 1200}), 0.09),
-    "LSGAN": (_Recipe(_BATCH, {**_SQUARES, "max_steps": 1200}), 0.09),
+    "non-saturating": (_Recipe(_BATCH, {**_LOGISTIC, "max_steps": 1500}, _SLOW_D), 0.09),
+    "LSGAN": (_Recipe(_BATCH, {**_SQUARES, "max_steps": 1500}, _SLOW_D), 0.09),
     "hinge, spectral norm": (_Recipe(_SPECTRAL, {**_HINGE, "max_steps": 1200}), 0.10),
     "WGAN-GP": (_Recipe(_PLAIN, {**_CRITIC, "max_steps": 2400}, betas=(0.5, 0.9)), 0.06),
 }
