@@ -43,6 +43,7 @@ class Beaten:
     message = EmbedJob(job_id="1", publish_number=1)
     subject = JOB
     headers: Mapping[str, str] = {}
+    raw = b""
     num_delivered = 1
 
     def __init__(self) -> None:
