@@ -27,7 +27,7 @@ from bus.errors import (
 )
 from bus.messages import JobClaimRefused, JobNudged
 from bus.topology import Topology, apply
-from deploy.local.child import Child, start_child
+from deploy.local.child import Child, ChildOptions, start_child
 from deploy.local.nats import LocalNats, find_free_port, find_server
 from tests.bus.contract_bus import CLAIM, Inbox, fetch_all, fetch_one, job, numbers_of, subject_of
 from tests.support.bus import QUIET
@@ -43,6 +43,7 @@ class Server:
         self._local = local
         self._child: Child | None = None
         self.config = directory / "nats-server.conf"
+        self.log = directory / "nats-server.log"
         self.url = local.url
 
     @property
@@ -51,7 +52,8 @@ class Server:
         return self._child
 
     async def start(self) -> None:
-        self._child = await self._local.start(options=QUIET)
+        with self.log.open("ab") as log:
+            self._child = await self._local.start(options=ChildOptions(output=log.fileno()))
 
     async def kill(self) -> None:
         await self.child.stop(0.0)
@@ -59,9 +61,18 @@ class Server:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.child.pid, number)
 
-    def rewrite(self, change: Callable[[str], str]) -> None:
+    async def rewrite(self, change: Callable[[str], str]) -> None:
+        """Change the configuration; it is in force when this returns."""
+        before = self._num_reloads()
         self.config.write_text(change(self.config.read_text()))
         self.send(signal.SIGHUP)
+        await eventually(lambda: self._has_reloaded(before))
+
+    async def _has_reloaded(self, before: int) -> bool:
+        return self._num_reloads() > before
+
+    def _num_reloads(self) -> int:
+        return self.log.read_text().count("Reloaded server configuration")
 
 
 @pytest.fixture
@@ -452,7 +463,7 @@ def _restrict(text: str) -> str:
 
 async def test_what_a_credential_may_not_do_is_refused_at_the_call(server: Server) -> None:
     """The server answers such calls with an error that belongs to no request."""
-    server.rewrite(_restrict)
+    await server.rewrite(_restrict)
     bus = await NatsBus.connect(server.url, name="restricted")
 
     async def calls() -> AsyncIterator[Awaitable[object]]:
@@ -484,12 +495,12 @@ async def test_a_credential_that_is_withdrawn_and_granted_again_is_no_end(
 
     await nats.follow(subjects.job_nudged("1"), heard)
     nats.on_reconnect(note)
-    server.rewrite(lambda text: text.replace("user: towhee", "user: somebody"))
+    await server.rewrite(lambda text: text.replace("user: towhee", "user: somebody"))
     await eventually(lambda: _is_lost(nats))
     with pytest.raises(PublishFailed):
         await nats.publish(subject_of(1), job(1), deadline_s=0.2)
 
-    server.rewrite(lambda text: text.replace("user: somebody", "user: towhee"))
+    await server.rewrite(lambda text: text.replace("user: somebody", "user: towhee"))
 
     await asyncio.wait_for(back.wait(), 15.0)
     await nats.tell(subjects.job_nudged("1"), JobNudged(job_id="1", seq=1))
@@ -497,7 +508,9 @@ async def test_a_credential_that_is_withdrawn_and_granted_again_is_no_end(
 
 
 async def test_a_credential_that_may_not_hear_answers_is_refused_when_it_connects(server: Server) -> None:
-    server.rewrite(lambda text: _restrict(text).replace('subscribe: ["_INBOX.>"]', 'subscribe: ["nudge.>"]'))
+    await server.rewrite(
+        lambda text: _restrict(text).replace('subscribe: ["_INBOX.>"]', 'subscribe: ["nudge.>"]')
+    )
 
     with pytest.raises(NotPermitted, match="_inbox"):
         await NatsBus.connect(server.url, name="deaf")
