@@ -1,5 +1,6 @@
 """The report keeps one result a row and seed, and tells what is missed, missing or old."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ def test_the_report_shows_met_missed_and_missing(tmp_path: Path) -> None:
     assert "| so far | majority 0.2 | 0.9 (somebody) | 2 | 7 | 0, 1 (1 missing) |" in text
     assert "| not run | | accuracy >= 0.5 | no |" in text.replace("|  |", "| |")
     assert "Goals met: 1 of 4." in text
+
+
+def test_a_number_that_is_not_finite_is_kept_and_meets_no_goal(tmp_path: Path) -> None:
+    for bound in (Goal(200, at_least=False), Goal(200, at_least=True)):
+        never = row(math.inf, goals={"accuracy": bound})._replace(seeds=(0,))
+        run_row(never, 0, tmp_path)
+
+        assert (0, 1) == write_report([never], tmp_path / "R.md", tmp_path)
+        assert "| accuracy | no number |" in (tmp_path / "R.md").read_text()
 
 
 def test_rows_are_told_apart_by_name_and_cover_every_kind_on_two_sets() -> None:

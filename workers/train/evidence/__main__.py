@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 left += 1
                 continue
             result = run_row(row, seed)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+            shown = ", ".join(f"{name} {result.metric(name):.4g}" for name in result.metrics)
             sys.stdout.write(f"{row.name}, seed {seed}: {shown} ({result.cpu_seconds:.0f} CPU-s)\n")
             sys.stdout.flush()
     met, goals = write_report(rows, REPORT)

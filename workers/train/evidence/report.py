@@ -1,5 +1,6 @@
 """The report: every row and every metric, met or missed, beside its baselines and published numbers."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def _goals(row: Row) -> str:
 
 
 def _mean(results: Sequence[Result], metric: str) -> float:
-    return statistics.fmean(result.metrics[metric] for result in results)
+    return statistics.fmean(result.metric(metric) for result in results)
 
 
 def _mean_baseline(results: Sequence[Result], metric: str, name: str) -> float:
@@ -88,6 +89,8 @@ def _mean_baseline(results: Sequence[Result], metric: str, name: str) -> float:
 
 
 def _spread(results: Sequence[Result], metric: str) -> str:
-    values = [result.metrics[metric] for result in results]
+    values = [result.metric(metric) for result in results]
+    if not all(map(math.isfinite, values)):
+        return "no number"
     shown = f"{statistics.fmean(values):.4g}"
     return f"{shown} ± {statistics.stdev(values):.2g}" if len(values) > 1 else shown

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import math
 import re
 import subprocess
 import time
@@ -72,7 +73,7 @@ class Row(NamedTuple):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one row, as its file holds it."""
+    """One run of one row, as its file holds it; JSON writes null for a number that is not finite."""
 
     row: str
     seed: int
@@ -80,11 +81,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     data_sha256: str
     commit: str
     sources_sha256: str = ""
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     baselines: dict[str, dict[str, float]]
     cpu_seconds: float
     steps: int
     finished_at: float
+
+    def metric(self, name: str) -> float:
+        """A metric, NaN where there is no number: it meets no goal."""
+        value = self.metrics[name]
+        return math.nan if value is None else value
 
 
 def config_digest(row: Row) -> str:
