@@ -16,7 +16,7 @@ from bus.delivery import MESSAGE_ID
 from bus.jetstream import ApiRefused, call
 from bus.port import Delivery
 from bus.pull import NatsPuller
-from bus.topology import DLQ, INTERACTIVE, JOB_EVENTS, JOBS
+from bus.topology import DLQ, INTERACTIVE, JOB_EVENTS, JOBS, WORK
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _WINDOW = 16
 _NONE = frozenset({10037, 10059})
 #: "message not found" by a delete.
 _GONE = frozenset({10037, 10043, 10057, 10059})
-_OURS = frozenset({JOBS, INTERACTIVE, JOB_EVENTS})
+_OURS = frozenset({JOBS, INTERACTIVE, JOB_EVENTS, WORK})
 
 
 class _Advisory(msgspec.Struct):

@@ -4,12 +4,20 @@
 PIPELINES_ANNOUNCED = "registry.announced"
 #: A server that starts asks for them (core).
 PIPELINES_WANTED = "registry.wanted"
+#: Every train worker, every 2 s (core).
+TRAINERS_ANNOUNCED = "registry.trainers.announced"
+#: A server that starts asks for them (core).
+TRAINERS_WANTED = "registry.trainers.wanted"
+#: Embedding workers hear of models that were deployed (core).
+MODEL_PRELOAD = "registry.models.preload"
 #: A session or key has ended (core).
 ACCESS_REVOKED = "access.revoked"
 #: Any server answers these (core, queue group SERVERS).
 JOB_CLAIM = "job.ask.claim"
 JOB_CLAIM_SEVERAL = "job.ask.claim_several"
 JOB_HEARTBEAT = "job.ask.heartbeat"
+WORK_CLAIM = "job.ask.work.claim"
+WORK_LET_GO = "job.ask.work.let_go"
 
 #: Workers hear of every job that is to be stopped (core).
 JOB_CANCELS_ALL = "cancel.job.*"
@@ -25,6 +33,8 @@ SERVERS = "servers"
 
 INTERACTIVE_ALL = "embed.interactive.>"
 EMBED_JOBS_ALL = "job.embed.>"
+TRAIN_JOBS_ALL = "job.train.>"
+DATA_JOBS_ALL = "job.data.>"
 JOB_EVENTS_ALL = "event.job.>"
 
 
@@ -32,12 +42,19 @@ JOB_EVENTS_ALL = "event.job.>"
 _FAMILIES = (
     PIPELINES_ANNOUNCED,
     PIPELINES_WANTED,
+    TRAINERS_ANNOUNCED,
+    TRAINERS_WANTED,
+    MODEL_PRELOAD,
     ACCESS_REVOKED,
     JOB_CLAIM,
     JOB_CLAIM_SEVERAL,
     JOB_HEARTBEAT,
+    WORK_CLAIM,
+    WORK_LET_GO,
     "embed.interactive",
     "job.embed",
+    "job.train",
+    "job.data",
     "event.job",
     "nudge.job",
     "cancel.job",
@@ -59,6 +76,26 @@ def embed_job(pool: str, job_id: str) -> str:
 def embed_jobs(pool: str) -> str:
     """All embedding jobs of one pool."""
     return f"job.embed.{pool}.*"
+
+
+def train_job(pool: str, job_id: str) -> str:
+    """A training in the train lane of one pool."""
+    return f"job.train.{pool}.{job_id}"
+
+
+def train_jobs(pool: str) -> str:
+    """All trainings of one pool."""
+    return f"job.train.{pool}.*"
+
+
+def data_job(pool: str, job_id: str) -> str:
+    """A validation or a generation in the data lane of one pool."""
+    return f"job.data.{pool}.{job_id}"
+
+
+def data_jobs(pool: str) -> str:
+    """The whole data lane of one pool."""
+    return f"job.data.{pool}.*"
 
 
 def job_event(job_id: str) -> str:

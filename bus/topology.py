@@ -19,6 +19,8 @@ from bus.errors import BusError
 from bus.provision import Resource, ensure, is_there
 
 JOBS = "JOBS"
+#: Long work: trainings, and the validations and generations beside them.
+WORK = "WORK"
 INTERACTIVE = "INTERACTIVE"
 JOB_EVENTS = "JOB_EVENTS"
 #: Copies of messages that were given up, until somebody drops them or they are too old.
@@ -32,6 +34,8 @@ PROJECTION = "projection"
 GIVEN_UP = "given_up"
 _BULK_PREFIX = "embed_bulk_"
 _INTERACTIVE_PREFIX = "embed_interactive_"
+_TRAIN_PREFIX = "train_"
+_DATA_PREFIX = "data_"
 
 _RETENTION = {"workqueue": "work queue", "limits": "kept until too old"}
 
@@ -50,6 +54,16 @@ def embed_interactive(pool: str) -> str:
     return f"{_INTERACTIVE_PREFIX}{pool}"
 
 
+def train_lane(pool: str) -> str:
+    """Name the consumer of a pool's trainings."""
+    return f"{_TRAIN_PREFIX}{pool}"
+
+
+def data_lane(pool: str) -> str:
+    """Name the consumer of a pool's validations and generations."""
+    return f"{_DATA_PREFIX}{pool}"
+
+
 def stream_of(consumer: str) -> str:
     """Return the stream a consumer reads; both belong to the same table, so the name tells.
 
@@ -60,7 +74,12 @@ def stream_of(consumer: str) -> str:
         return JOB_EVENTS
     if consumer == GIVEN_UP:
         return ADVISORIES
-    for prefix, stream in ((_BULK_PREFIX, JOBS), (_INTERACTIVE_PREFIX, INTERACTIVE)):
+    for prefix, stream in (
+        (_BULK_PREFIX, JOBS),
+        (_INTERACTIVE_PREFIX, INTERACTIVE),
+        (_TRAIN_PREFIX, WORK),
+        (_DATA_PREFIX, WORK),
+    ):
         if consumer.startswith(prefix):
             return stream
     raise BusError(f"no consumer is named {consumer}")
@@ -158,7 +177,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def for_pools(cls, pools: Sequence[str], *, limits: Limits | None = None) -> "Topology":
-        """Return the table for these pools of embedding workers."""
+        """Return the table for these pools of workers."""
         limits = limits or Limits()
         consumers = [
             ConsumerSpec(
@@ -173,6 +192,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
             lanes = (
                 (embed_bulk(pool), subjects.embed_jobs(pool), limits.jobs_max_deliver),
                 (embed_interactive(pool), subjects.interactive(pool), -1),
+                (train_lane(pool), subjects.train_jobs(pool), -1),
+                (data_lane(pool), subjects.data_jobs(pool), -1),
             )
             consumers += [
                 ConsumerSpec(
@@ -196,6 +217,18 @@ def _streams(limits: Limits) -> tuple[StreamSpec, ...]:
             max_messages=limits.jobs_max_messages,
             max_bytes=limits.jobs_max_bytes,
             max_age_s=7 * DAY_S,
+            duplicate_window_s=10 * MINUTE_S,
+            num_replicas=limits.num_replicas,
+        ),
+        StreamSpec(
+            name=WORK,
+            subject=subjects.TRAIN_JOBS_ALL,
+            more_subjects=(subjects.DATA_JOBS_ALL,),
+            storage="file",
+            max_messages=limits.jobs_max_messages,
+            max_bytes=limits.jobs_max_bytes,
+            # A training may wait this long for its turn.
+            max_age_s=30 * DAY_S,
             duplicate_window_s=10 * MINUTE_S,
             num_replicas=limits.num_replicas,
         ),

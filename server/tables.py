@@ -8,6 +8,7 @@ from piccolo.columns import (
     UUID,
     Array,
     BigInt,
+    Boolean,
     Bytea,
     DoublePrecision,
     ForeignKey,
@@ -160,3 +161,98 @@ class UsageHours(Table, tablename="usage_hours"):
     tokens = BigInt()
     bytes = BigInt()
     compute_s = DoublePrecision()
+
+
+class LaneJobs(Table, tablename="lane_jobs"):
+    """What the lanes of long work need to know of a job."""
+
+    job_id = ForeignKey(Jobs, null=False, primary_key=True)
+    user_id = ForeignKey(Users, null=False)
+    lane = Text()
+    pool = Text()
+    priority = Integer()
+    is_ready = Boolean()
+    claimed_at = Timestamptz(null=True)
+    last_number = Integer()
+
+
+class Datasets(Table, tablename="datasets"):
+    """Data sets, without their rows."""
+
+    id = UUID(primary_key=True)
+    user_id = ForeignKey(Users, null=False)
+    name = Text()
+    version = Integer()
+    status = Text()
+    job_id = ForeignKey(Jobs, null=True)
+    file_id = UUID(null=True)
+    sample = Text(null=True)
+    source = Bytea()
+    kind = Text(null=True)
+    modality = Text(null=True)
+    sha256 = Text(null=True)
+    num_rows = BigInt(null=True)
+    classes = Array(base_column=Text())
+    class_counts = Array(base_column=BigInt())
+    num_unlabelled = BigInt()
+    facts = Bytea(null=True)
+    num_issues = BigInt()
+    created_at = Timestamptz()
+    deleted_at = Timestamptz(null=True)
+
+
+class TrainingJobs(Table, tablename="training_jobs"):
+    """What only a training has."""
+
+    job_id = ForeignKey(Jobs, null=False, primary_key=True)
+    name = Text()
+    trainer = Text()
+    dataset_id = ForeignKey(Datasets, null=False)
+    spec = Bytea()
+    parent_id = UUID(null=True)
+    step = Integer()
+    total_steps = Integer()
+    metrics = Bytea(null=True)
+    eta_s = DoublePrecision(null=True)
+    device = Text(null=True)
+    checkpoint = Bytea(null=True)
+
+
+class Models(Table, tablename="models"):
+    """What trainings have made."""
+
+    id = UUID(primary_key=True)
+    user_id = ForeignKey(Users, null=False)
+    job_id = ForeignKey(Jobs, null=False)
+    name = Text()
+    trainer = Text()
+    modality = Text(null=True)
+    dimension = Integer()
+    sha256 = Text()
+    generates = Text(null=True)
+    metrics = Bytea()
+    stored = Bytea()
+    dataset_id = ForeignKey(Datasets, null=False)
+    parent_id = ForeignKey("self", null=True)
+    created_at = Timestamptz()
+
+
+class Deployments(Table, tablename="deployments"):
+    """Models that answer as pipelines."""
+
+    id = UUID(primary_key=True)
+    user_id = ForeignKey(Users, null=False)
+    name = Text()
+    version = Integer()
+    model_id = ForeignKey(Models, null=False)
+    deployed_at = Timestamptz()
+    retired_at = Timestamptz(null=True)
+
+
+class GenerationJobs(Table, tablename="generation_jobs"):
+    """What only a generation has."""
+
+    job_id = ForeignKey(Jobs, null=False, primary_key=True)
+    model_id = ForeignKey(Models, null=False)
+    spec = Bytea()
+    file_ids = Array(base_column=UUID())

@@ -2,6 +2,7 @@
 
 from bus.messages.access import AccessRevoked
 from bus.messages.embedding import (
+    DeployedModel,
     EmbeddingRefused,
     EmbedJob,
     EmbedNow,
@@ -12,6 +13,7 @@ from bus.messages.embedding import (
     JobAttemptLetGo,
     JobSpec,
     ObjectInput,
+    PreloadModel,
     TextInput,
     VectorsComputed,
 )
@@ -27,6 +29,48 @@ from bus.messages.jobs import (
     JobNudged,
 )
 from bus.messages.registry import AnnouncePipelines, HostedPipeline, Modality, PipelinesAnnounced
+from bus.messages.training import (
+    AutoencoderParameters,
+    FineTuneParameters,
+    GanParameters,
+    RnnParameters,
+    SemiSupervisedParameters,
+    TrainerParameters,
+    TrainingSpec,
+)
+from bus.messages.work import (
+    AnnounceTrainers,
+    Checkpoint,
+    CheckpointSaved,
+    ClaimWork,
+    DatasetSplit,
+    DatasetValidated,
+    GenerateSamples,
+    GenerationSpec,
+    GenerationWork,
+    LetGoWork,
+    ModelExported,
+    PreparedDataset,
+    RowIssue,
+    SamplesGenerated,
+    SamplesMade,
+    SampleSource,
+    StoredFile,
+    StoredFiles,
+    TrainersAnnounced,
+    TrainingProgressed,
+    TrainingWarned,
+    TrainingWork,
+    TrainModel,
+    UploadedSource,
+    ValidateDataset,
+    ValidationWork,
+    WorkClaimed,
+    WorkFailed,
+    WorkLetGo,
+    WorkRefused,
+    WorkStopped,
+)
 
 #: A new message is added here, in tests/bus/recorded and in CONTRIBUTING's list; none is ever removed.
 AnyMessage = (
@@ -49,18 +93,51 @@ AnyMessage = (
     | JobNudged
     | AnnouncePipelines
     | PipelinesAnnounced
+    | PreloadModel
+    | AnnounceTrainers
+    | CheckpointSaved
+    | ClaimWork
+    | DatasetValidated
+    | GenerateSamples
+    | LetGoWork
+    | ModelExported
+    | SamplesGenerated
+    | SamplesMade
+    | TrainersAnnounced
+    | TrainingProgressed
+    | TrainingWarned
+    | TrainModel
+    | ValidateDataset
+    | WorkClaimed
+    | WorkFailed
+    | WorkLetGo
+    | WorkRefused
+    | WorkStopped
 )
 
 __all__ = [
     "AccessRevoked",
     "AnnouncePipelines",
+    "AnnounceTrainers",
     "AnyMessage",
+    "AutoencoderParameters",
     "CancelJob",
+    "Checkpoint",
+    "CheckpointSaved",
     "ClaimJob",
     "ClaimSeveralJobs",
+    "ClaimWork",
+    "DatasetSplit",
+    "DatasetValidated",
+    "DeployedModel",
     "EmbedJob",
     "EmbedNow",
     "EmbeddingRefused",
+    "FineTuneParameters",
+    "GanParameters",
+    "GenerateSamples",
+    "GenerationSpec",
+    "GenerationWork",
     "HeartbeatAnswered",
     "HeartbeatJob",
     "HostedPipeline",
@@ -74,9 +151,36 @@ __all__ = [
     "JobClaimsAnswered",
     "JobNudged",
     "JobSpec",
+    "LetGoWork",
     "Modality",
+    "ModelExported",
     "ObjectInput",
     "PipelinesAnnounced",
+    "PreloadModel",
+    "PreparedDataset",
+    "RnnParameters",
+    "RowIssue",
+    "SampleSource",
+    "SamplesGenerated",
+    "SamplesMade",
+    "SemiSupervisedParameters",
+    "StoredFile",
+    "StoredFiles",
     "TextInput",
+    "TrainModel",
+    "TrainerParameters",
+    "TrainersAnnounced",
+    "TrainingProgressed",
+    "TrainingSpec",
+    "TrainingWarned",
+    "TrainingWork",
+    "UploadedSource",
+    "ValidateDataset",
+    "ValidationWork",
     "VectorsComputed",
+    "WorkClaimed",
+    "WorkFailed",
+    "WorkLetGo",
+    "WorkRefused",
+    "WorkStopped",
 ]

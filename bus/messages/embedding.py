@@ -34,6 +34,26 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+class DeployedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A trained model that embeds, for its owner alone. A worker loads it when it is first asked for."""
+
+    model_id: str
+    #: Who asks; the worker compares it with the owner that was written beside the model.
+    owner_id: str
+    #: ``<prefix>/manifest.json`` and the files it names are the artifact.
+    prefix: str
+    #: Digest of the manifest, which holds those of the other files.
+    manifest_sha256: str
+    dimension: int
+
+
+class PreloadModel(Command, frozen=True, kw_only=True, tag="embedding.preload_model.v1"):
+    """A model was deployed: whoever may be asked for it loads it now. Nobody waits for that."""
+
+    pool: str
+    model: DeployedModel
+
+
 class EmbedNow(Command, frozen=True, kw_only=True, tag="embedding.embed_now.v1"):
     """Embed these inputs while somebody waits (interactive lane)."""
 
@@ -46,6 +66,8 @@ class EmbedNow(Command, frozen=True, kw_only=True, tag="embedding.embed_now.v1")
     reply_to: str
     #: Work that starts later than this is dropped without compute.
     deadline_at: datetime
+    #: What embeds, where it is a deployed model; ``pipeline`` is then its name to its owner.
+    model: DeployedModel | None = None
 
 
 class VectorsComputed(Event, frozen=True, kw_only=True, tag="embedding.vectors_computed.v1"):
@@ -96,6 +118,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     item_count: int
     #: Items are reported by chunks of this many; chunk ``n`` starts at item ``n * chunk_size``.
     chunk_size: int
+    #: What embeds, where it is a deployed model; ``pipeline`` is then its name to its owner.
+    model: DeployedModel | None = None
 
 
 class ItemsEmbedded(Event, frozen=True, kw_only=True, tag="embedding.items_embedded.v1"):

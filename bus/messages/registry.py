@@ -30,6 +30,8 @@ class PipelinesAnnounced(Event, frozen=True, kw_only=True, tag="registry.pipelin
     worker_id: str
     pipelines: list[HostedPipeline]
     leaving: bool = False
+    #: The pool whose lanes the worker serves, if it loads deployed models there.
+    models_pool: str | None = None
 
 
 class AnnouncePipelines(Command, frozen=True, kw_only=True, tag="registry.announce_pipelines.v1"):

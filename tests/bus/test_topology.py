@@ -29,14 +29,14 @@ def _changed(table: Topology, name: str, **changes: object) -> Topology:
 
 def test_every_consumer_reads_a_stream_of_the_table_and_a_part_of_its_subjects() -> None:
     table = Topology.for_pools(POOLS)
-    streams = {stream.name: stream.subject for stream in table.streams}
+    streams = {stream.name: (stream.subject, *stream.more_subjects) for stream in table.streams}
     whole = {stream.name: stream.subject for stream in table.streams if stream.more_subjects}
 
     for consumer in table.consumers:
         assert topology.stream_of(consumer.name) == consumer.stream
         wanted = consumer.filter_subject or whole[consumer.stream]
         example = wanted.replace("*", "x").replace(">", "x")
-        assert subjects.matches(streams[consumer.stream], example)
+        assert any(subjects.matches(subject, example) for subject in streams[consumer.stream])
 
 
 def test_no_two_consumers_of_a_stream_read_the_same_subject() -> None:
@@ -61,6 +61,7 @@ async def test_apply_creates_everything_and_says_so(empty_nats_url: str) -> None
 
     assert lines == [
         "create stream JOBS (file, work queue, job.embed.>)",
+        "create stream WORK (file, work queue, job.train.>, job.data.>)",
         "create stream INTERACTIVE (memory, work queue, embed.interactive.>)",
         "create stream JOB_EVENTS (file, work queue, event.job.>)",
         "create stream DLQ (file, kept until too old, dead.>)",
@@ -69,6 +70,8 @@ async def test_apply_creates_everything_and_says_so(empty_nats_url: str) -> None
         "create consumer given_up of ADVISORIES (all of it)",
         "create consumer embed_bulk_default of JOBS (job.embed.default.*)",
         "create consumer embed_interactive_default of INTERACTIVE (embed.interactive.default)",
+        "create consumer train_default of WORK (job.train.default.*)",
+        "create consumer data_default of WORK (job.data.default.*)",
     ]
 
 
@@ -102,6 +105,8 @@ async def test_what_differs_is_updated_and_work_in_it_stays(empty_nats_url: str)
         "update consumer given_up of ADVISORIES: ack_wait 12 s -> 5 s",
         "update consumer embed_bulk_default of JOBS: ack_wait 12 s -> 5 s",
         "update consumer embed_interactive_default of INTERACTIVE: ack_wait 12 s -> 5 s",
+        "update consumer train_default of WORK: ack_wait 12 s -> 5 s",
+        "update consumer data_default of WORK: ack_wait 12 s -> 5 s",
     ]
     assert [] == await apply(empty_nats_url, table)
     assert 1 == (await client.jsm().stream_info(topology.JOBS)).state.messages
