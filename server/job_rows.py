@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from bus import codec, tracing
-from bus.messages import EmbedJob
+from bus.messages import EmbedJob, GenerateSamples, TrainModel, ValidateDataset
 from server.database import Database
 from server.errors import ErrorCode
 from server.job_payloads import Payload, encode_payload, kind_of
@@ -21,6 +21,10 @@ HEARTBEAT_WRITTEN_EVERY_S = 2.0
 
 #: Both tables of an embedding job; no column name but these two keys is in both.
 EMBEDDING_JOBS = "jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id"
+
+
+#: What is put on the bus when a job is to be worked on.
+JobCommand = EmbedJob | TrainModel | ValidateDataset | GenerateSamples
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +60,7 @@ async def append_events(
 
 
 async def add_to_outbox(
-    db: Database, subject: str, command: EmbedJob, *, traceparent: str | None = None
+    db: Database, subject: str, command: JobCommand, *, traceparent: str | None = None
 ) -> None:
     """Write a job's command to the outbox, in the transaction of whatever makes it necessary.
 
