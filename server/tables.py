@@ -233,7 +233,7 @@ class Models(Table, tablename="models"):
     metrics = Bytea()
     stored = Bytea()
     dataset_id = ForeignKey(Datasets, null=False)
-    parent_id: ForeignKey = ForeignKey("self", null=True)
+    parent_id: ForeignKey["Models"] = ForeignKey("self", null=True)
     created_at = Timestamptz()
 
 
