@@ -5,11 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
 
 
 def json_body(
-    body_type: type[msgspec.Struct], *, fields: Mapping[str, Schema] | None = None
+    body_type: type[msgspec.Struct], *, fields: Mapping[str, Reference | Schema] | None = None
 ) -> type[Operation]:
     """Describe a JSON body, for handlers that decode the bytes themselves.
 

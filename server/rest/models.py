@@ -149,9 +149,7 @@ class TrainedModelsController(Controller):
         summary="Generate pictures or texts",
         guards=[require_json],
         responses={HTTP_202_ACCEPTED: ResponseSpec(GenerationView, description="It will be run.")},
-        operation_class=json_body(
-            GenerateBody, fields=dict(parameters_schema(GenerationSpec).properties or {})
-        ),
+        operation_class=json_body(GenerateBody, fields=parameters_schema(GenerationSpec).properties),
     )
     async def generate(
         self,
