@@ -167,7 +167,7 @@ async def _add_model(db: Database, job: WorkTally, report: ModelExported) -> Non
 async def _add_files(db: Database, job: WorkTally, report: SamplesMade) -> None:
     row = await db.fetch_one(
         "SELECT models.name FROM generation_jobs JOIN models ON models.id = generation_jobs.model_id"
-        " WHERE job_id = {}",
+        " WHERE generation_jobs.job_id = {}",
         job.id,
     )
     if row is None:
