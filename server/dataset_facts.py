@@ -9,6 +9,8 @@ from server.records import Modality
 from server.training_records import DatasetIssueRecord, DatasetKind, DatasetRecord, DatasetStatus
 
 _ISSUE_CHARACTERS = 160
+#: What a data set is left with whose validation was cancelled.
+LOOK_CANCELLED = "The look at its rows was cancelled."
 
 
 def encode_facts(report: DatasetValidated) -> bytes:
@@ -50,11 +52,10 @@ def unusable_after(failure: WorkFailed) -> DatasetValidated:
     return unusable(failure.job_id, failure.attempt, failure.message, row=failure.row)
 
 
-def first_issue(facts: DatasetValidated) -> str:
-    """Return what is wrong with a data set that can't be used, in a sentence."""
-    if not facts.issues:
+def first_issue(issue: DatasetIssueRecord | None) -> str:
+    """Return in a sentence what is wrong with a data set whose first issue this is."""
+    if issue is None:
         return "The data set can't be trained on."
-    [issue, *_] = facts.issues
     return issue.message if issue.row is None else f"Row {issue.row}: {issue.message}"
 
 
