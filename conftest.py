@@ -14,5 +14,7 @@ pytest_plugins = [
     "tests.support.script",
     "tests.support.spans",
     "tests.support.stack",
+    # These two need the ones above.
+    "tests.support.faces",
     "tests.support.trained",
 ]

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Request
@@ -38,6 +38,10 @@ _DESCRIPTION = (
 )
 
 
+#: Starts the services, and stops them at the end.
+OpenServices = Callable[[Settings, Telemetry], AbstractAsyncContextManager[Services]]
+
+
 class _Running:
     """Where handlers find the services, which start after the routes are known."""
 
@@ -50,7 +54,7 @@ class _Running:
         return self.services
 
 
-def create_app(settings: Settings) -> Litestar:
+def create_app(settings: Settings, *, open_services: OpenServices = open_services) -> Litestar:
     """Put the server together; nothing is connected before it starts."""
     telemetry = Telemetry(service="towhee-api")
     running = _Running()
