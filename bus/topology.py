@@ -120,6 +120,10 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: What gives way when it is full: ``new`` work is refused, ``old`` messages are dropped.
     discard: Literal["new", "old"] = "new"
 
+    def takes(self, subject: str) -> bool:
+        """Whether what is published on a subject is kept here."""
+        return any(subjects.matches(pattern, subject) for pattern in (self.subject, *self.more_subjects))
+
     def to_wire(self) -> dict[str, Any]:
         """Return the stream configuration as the JetStream API takes it (ADR-8, durations in ns)."""
         return {

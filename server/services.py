@@ -1,6 +1,6 @@
 """The services of one server process, and how they are started and stopped."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -46,6 +46,7 @@ from server.training_jobs import TrainingJobs
 from server.training_services import TrainingParts, start_training_services
 from server.uploads import Uploads
 from server.usage import UsageMeter
+from server.work_claims import WorkClaims
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
     embedding = await _start_embedding(parts, stack)
     relay = OutboxRelay(db, bus, meter=parts.telemetry.meter)
     cancellations = JobCancellations(db, bus, meter=parts.telemetry.meter)
-    await _start_jobs(parts, stack, embedding.usage, (relay, cancellations))
+    await _start_jobs(parts, stack, embedding.usage, relay=relay, cancellations=cancellations)
     limits = AccountLimits()
     lifetimes = SessionLifetimes(lifetime_s=settings.session_lifetime_s, idle_s=settings.session_idle_s)
     backlog = _backlog(parts)
@@ -212,16 +213,23 @@ async def _start_embedding(parts: _Parts, stack: AsyncExitStack) -> _Embedding:
 
 
 async def _start_jobs(
-    parts: _Parts, stack: AsyncExitStack, usage: UsageMeter, senders: Sequence[_Service]
+    parts: _Parts,
+    stack: AsyncExitStack,
+    usage: UsageMeter,
+    *,
+    relay: OutboxRelay,
+    cancellations: JobCancellations,
 ) -> None:
-    """Start what works in the background for jobs, their ``senders`` first."""
+    """Start what works in the background for jobs, those that send first."""
     db, bus, meter = parts.db, parts.bus, parts.telemetry.meter
     await _run(
         stack,
-        *senders,
+        relay,
+        cancellations,
         DeadLetterMover(bus, meter=meter),
         Claims(db, bus, meter=meter),
-        Projection(db, bus, usage, meter=meter),
+        WorkClaims(db, bus, meter=meter),
+        Projection(db, bus, usage, meter=meter, wake=relay.wake),
     )
     retention = Retention(db, parts.objects, retention_s=parts.settings.job_retention_s, meter=meter)
     retention.start()

@@ -40,6 +40,7 @@ from server.records import EmbeddingJobRecord, JobEventRecord
 from server.selection import Selector
 from server.uploads import Uploads
 from server.usage import UsageMeter
+from server.work_claims import WorkClaims
 
 DIMENSION = 4
 #: Small, so that small jobs have many chunks.
@@ -170,7 +171,8 @@ class Replica:
         self.outbox = OutboxRelay(db, bus, meter=meter, poll_s=poll_s)
         self.claims = Claims(db, bus, meter=meter)
         self.usage = UsageMeter(db)
-        self.projection = Projection(db, bus, self.usage, meter=meter)
+        self.work_claims = WorkClaims(db, bus, meter=meter)
+        self.projection = Projection(db, bus, self.usage, meter=meter, wake=self.outbox.wake)
         self.history = JobHistory(db, bus, objects, poll_s=poll_s)
         self.detector = ContentDetector()
         self.uploads = Uploads(db, objects, self.detector, max_upload_bytes=MAX_BYTES)
@@ -185,12 +187,14 @@ class Replica:
         """Start everything but the outbox and the projection, which most tests step by hand."""
         await self.pipelines.start()
         await self.claims.start()
+        await self.work_claims.start()
         await self.hear_of(HOSTED)
 
     async def close(self) -> None:
         """Stop all of it."""
         await self.projection.close()
         await self.outbox.close()
+        await self.work_claims.close()
         await self.claims.close()
         await self.pipelines.close()
 
