@@ -122,7 +122,9 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
     limits = AccountLimits()
     lifetimes = SessionLifetimes(lifetime_s=settings.session_lifetime_s, idle_s=settings.session_idle_s)
     backlog = _backlog(parts)
-    training = await start_training_services(_training_parts(parts, embedding, relay, backlog), stack)
+    training = await start_training_services(
+        _training_parts(parts, embedding, (relay, cancellations), backlog), stack
+    )
     return Services(
         accounts=Accounts(db, doors.passwords, limits),
         sessions=Sessions(db, bus, passwords=doors.passwords, limits=limits, lifetimes=lifetimes),
@@ -264,8 +266,9 @@ def _job_inputs(parts: _Parts, embedding: _Embedding) -> JobInputs:
 
 
 def _training_parts(
-    parts: _Parts, embedding: _Embedding, relay: OutboxRelay, backlog: Backlog
+    parts: _Parts, embedding: _Embedding, senders: tuple[OutboxRelay, JobCancellations], backlog: Backlog
 ) -> TrainingParts:
+    relay, cancellations = senders
     return TrainingParts(
         settings=parts.settings,
         db=parts.db,
@@ -275,6 +278,7 @@ def _training_parts(
         pipelines=embedding.pipelines,
         deployments=embedding.deployments,
         backlog=backlog,
+        cancellations=cancellations,
         wake=relay.wake,
     )
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import msgspec
-import numpy as np
 import pytest
 
 from bus import subjects
@@ -13,60 +12,30 @@ from bus.envelope import Message
 from bus.memory import MemoryBus
 from bus.messages import (
     ClaimJob,
-    EmbedNow,
     JobClaimed,
     PipelinesAnnounced,
     PreloadModel,
-    TextInput,
-    VectorsComputed,
 )
 from bus.objects import ObjectStore
 from server.auth.principal import Principal, Scope
+from server.backlog import Backlog
 from server.claims import Claims
 from server.database import Database
 from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
-from server.errors import Conflict, Forbidden, InvalidInput, NotFound, PipelineUnavailable
+from server.errors import Busy, Conflict, Forbidden, InvalidInput, NotFound, PipelineUnavailable
 from server.ids import new_id
 from server.job_inputs import CreateJobRequest, JobInputs
 from server.pipelines import Pipelines
 from server.records import EmbedRequest, JobState
 from server.selection import Selector
 from server.usage import UsageMeter
-from tests.support.embedding import TEXT_PIPELINE, EmbedWorker, MakePrincipal, until, vector_of
+from tests.support.embedding import TEXT_PIPELINE, MakePrincipal, until, vector_of
 from tests.support.jobs import Counted
+from tests.support.model_worker import ModelWorker
 from tests.support.training_rows import House
 
 LIMITS = EmbedLimits(timeout_s=10.0)
-
-
-class ModelWorker(EmbedWorker):
-    """Embeds with deployed models, too: each gives vectors of its own."""
-
-    async def announce(self, *, leaving: bool = False) -> None:
-        """Say what it hosts, and where it loads models."""
-        announced = PipelinesAnnounced(
-            worker_id="w1", pipelines=list(self.pipelines), leaving=leaving, models_pool="default"
-        )
-        await self.bus.tell(subjects.PIPELINES_ANNOUNCED, announced)
-
-    def answers(self, command: EmbedNow) -> list[VectorsComputed]:
-        """What it says to a command."""
-        model = command.model
-        if model is None:
-            return super().answers(command)
-        texts = [item.text for item in command.inputs if isinstance(item, TextInput)]
-        rows = [vector_of(model.model_id + text, model.dimension) for text in texts]
-        answer = VectorsComputed(
-            request_id=command.request_id,
-            first_index=0,
-            count=len(rows),
-            dimension=model.dimension,
-            vectors=np.asarray(rows, dtype="<f4").tobytes(),
-            truncated=[False] * len(rows),
-            tokens=[1] * len(rows),
-        )
-        return [answer]
 
 
 @pytest.fixture
@@ -368,6 +337,22 @@ async def test_a_job_keeps_the_model_of_its_creation(
     assert None is public.spec.model
     assert 8 == job.dimension
     assert (subjects.embed_job("default", str(job.id)), f"{job.id}:1") in await house.published(job.id)
+
+
+async def test_a_job_of_a_deployed_model_counts_in_the_pool_that_works_on_it(
+    house: House,
+    principal: Principal,
+    stranger: Principal,
+    embedding_jobs: EmbeddingJobs,
+    model_worker: ModelWorker,
+) -> None:
+    backlog = Backlog(house.db, max_of_user=100, max_of_pool=1)
+    await house.deployments.deploy(principal, await house.model(principal), "mine")
+
+    await embedding_jobs.create(principal, CreateJobRequest(texts=["a"], pipeline="model/mine"))
+
+    with pytest.raises(Busy):
+        await backlog.check(stranger.user_id, "default")
 
 
 async def test_a_model_stays_while_a_job_embeds_with_it(
