@@ -14,7 +14,8 @@ pytest_plugins = [
     "tests.support.script",
     "tests.support.spans",
     "tests.support.stack",
-    # These two need the ones above.
-    "tests.support.faces",
+    # These need the ones above.
     "tests.support.trained",
+    "tests.support.faces",
+    "tests.support.strangers",
 ]
