@@ -27,6 +27,7 @@ from server.backlog import Backlog
 from server.claims import Claims
 from server.content import ContentDetector
 from server.database import Database
+from server.deployments import Deployments
 from server.embedding_jobs import EmbeddingJobs
 from server.events import JobHistory
 from server.ids import new_id
@@ -175,7 +176,9 @@ class Replica:
         self.history = JobHistory(db, bus, objects, poll_s=poll_s)
         self.detector = ContentDetector()
         self.uploads = Uploads(db, objects, self.detector, max_upload_bytes=MAX_BYTES)
-        inputs = JobInputs(self.uploads, Selector(self.pipelines), max_inputs=100, max_text_bytes=MAX_BYTES)
+        self.deployments = Deployments(db, bus, self.pipelines)
+        selector = Selector(self.pipelines, self.deployments)
+        inputs = JobInputs(db, objects, self.uploads, selector, max_inputs=100, max_text_bytes=MAX_BYTES)
         self.cancellations = JobCancellations(db, bus, meter=meter)
         backlog = Backlog(db, max_of_user=MAX_OPEN_OF_USER, max_of_pool=MAX_OPEN_OF_POOL)
         self.jobs = EmbeddingJobs(db, objects, inputs, self.usage, backlog=backlog, wake=self.outbox.wake)
