@@ -158,8 +158,15 @@ class Datasets:
 
     async def find_many(self, user_id: UUID, ids: Collection[UUID]) -> list[DatasetRecord]:
         """Return those of the data sets that there are and that are the user's, in any order."""
+        return await self._find(OF_USER, user_id, ids)
+
+    async def find_even_deleted(self, user_id: UUID, ids: Collection[UUID]) -> list[DatasetRecord]:
+        """Return those of the data sets that there are or were, for what was made of them."""
+        return await self._find("user_id = {}", user_id, ids)
+
+    async def _find(self, where: str, user_id: UUID, ids: Collection[UUID]) -> list[DatasetRecord]:
         rows = await self._db.fetch(
-            f"SELECT * FROM datasets WHERE {OF_USER} AND id = ANY({{}}::uuid[])",  # noqa: S608 - SQL of ours
+            f"SELECT * FROM datasets WHERE {where} AND id = ANY({{}}::uuid[])",  # noqa: S608 - SQL of ours
             user_id,
             list(ids),
         )
