@@ -1,4 +1,4 @@
-"""Data sets that people send: looked at row by row, and prepared for training. Knows no bus, web, SQL or Towhee."""
+"""Data sets that people send: looked at row by row, and prepared for training."""
 
 from workers.train.datasets.facts import FileSource, Findings, Issue, Limits, SampleSource
 from workers.train.datasets.prepared import (

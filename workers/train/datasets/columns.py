@@ -1,6 +1,7 @@
 """What the columns of a table are for, by their names."""
 
-from collections.abc import Sequence, Set as AbstractSet
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from workers.train.datasets.cleaning import shown
@@ -48,7 +49,7 @@ def find_roles(
     if "tokens" in places and "tags" in places:
         kept = {role: places[role] for role in ("tokens", "tags", "split") if role in places}
         return Roles("tagged", kept)
-    if "source" in places and "target" in places and not places["source"] == places["target"]:
+    if "source" in places and "target" in places and places["source"] != places["target"]:
         kept = {role: places[role] for role in ("source", "target", "split") if role in places}
         return Roles("pairs", kept)
     if "text" in places:

@@ -19,7 +19,7 @@ Cells = list[str] | str
 
 
 def read_delimited(read: Read, delimiter: str | None, limits: Limits) -> Reading:
-    """The rows of a table; ``delimiter`` None finds it out by the first line. Rows count from 1 after the header.
+    """The rows of a table, numbered from 1 after the header; ``delimiter`` None tells it by the first line.
 
     Raises:
         BadSource: nothing in it, or no columns that fit.

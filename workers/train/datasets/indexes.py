@@ -60,8 +60,8 @@ class Index:
     def find(self, name: str) -> Entry | None:
         """The entry of a file, which is used up by that.
 
-        The index may name files from the top of the archive, from where it lies itself, or by any end of their
-        paths.
+        The index may name files from the top of the archive, from where it lies itself, or by any end of
+        their paths.
         """
         parts = name.split("/")
         for at in range(len(parts)):

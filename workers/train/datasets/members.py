@@ -69,4 +69,4 @@ def clean_name(raw: str) -> tuple[str, str | None]:
 
 def is_ignored(name: str) -> bool:
     """Whether a file is there for somebody's desktop: hidden ones, and what macOS adds."""
-    return any(part.startswith(".") and part != ".." or part == _LITTER for part in name.split("/"))
+    return any((part.startswith(".") and part != "..") or part == _LITTER for part in name.split("/"))

@@ -173,7 +173,7 @@ def _rows(
             raise BadSource(f"Array {shown(x.name)} or its labels {error}, after row {number}.") from error
 
 
-def _row(  # noqa: PLR0913  what a row is made of
+def _row(
     number: int, kind: Kind, values: np.ndarray[Any, Any], label: np.ndarray[Any, Any] | None,
     split: Split | None, limits: Limits,
 ) -> Row | Issue:  # fmt: skip

@@ -52,7 +52,7 @@ def open_source(source: FileSource, work: Path, limits: Limits) -> Reading:
     size = source.path.stat().st_size
     if start.startswith(_ZIP_STARTS):
         return _of_zip(source.path, suffix, work, limits)
-    if start.startswith(b"PAR1") or start.startswith(b"PARE"):
+    if start.startswith((b"PAR1", b"PARE")):
         return read_parquet(source.path, limits)
     packing = packing_of(start)
     if packing is not None:

@@ -122,8 +122,7 @@ def _rows(
                 _batch_rows(metadata.row_group(group)), [group], columns=wanted, use_threads=False
             )
             while (batch := _next(batches)) is not None:
-                for row in _rows_of(batch, number, roles, schema, limits):
-                    yield row
+                yield from _rows_of(batch, number, roles, schema, limits)
                 number += batch.num_rows
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import msgspec
 
@@ -82,7 +82,7 @@ class Inputs:
         """Whether a data set is small enough, and of a kind that can be embedded."""
         return kind != "numbers" and num_rows <= limits.max_inputs and num_bytes <= limits.max_inputs_bytes
 
-    def __enter__(self) -> "Inputs":
+    def __enter__(self) -> Self:
         self._file = (self._folder / "inputs.json").open("x", encoding="utf-8")
         if self._kind == "images":
             (self._folder / "images").mkdir()

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +65,7 @@ class Gathering:
         self.num_rows = 0
         self.num_unlabelled = 0
 
-    def __enter__(self) -> "Gathering":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

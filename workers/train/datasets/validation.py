@@ -35,9 +35,9 @@ _MAX_NAMED = 3
 def validate(source: FileSource | SampleSource, folder: Path, limits: Limits | None = None) -> Findings:
     """Look at every row; where the data set can be used, write it into ``folder``, which is made if need be.
 
-    What is wrong with the data is in the findings, whatever it is; it is never raised. Of a data set that can't
-    be used, no file is left. Files: ``data.parquet``, ``dataset.json``, ``preview.png`` or ``preview.json``, and
-    for small ones ``inputs.json`` with ``images/``.
+    What is wrong with the data is in the findings, whatever it is; it is never raised. Of a data set that
+    can't be used, no file is left. Files: ``data.parquet``, ``dataset.json``, ``preview.png`` or
+    ``preview.json``, and for small ones ``inputs.json`` with ``images/``.
 
     Raises:
         OSError: the disk is full, or the source isn't there.

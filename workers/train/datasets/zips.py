@@ -168,7 +168,8 @@ def _directory_64(file: BinaryIO, end: int, num_bytes: int, start: int) -> tuple
     magic, _, at, _ = _LOCATOR.unpack(file.read(_LOCATOR.size))
     if magic != b"PK\x06\x07":
         return end, num_bytes, start
-    # Something may stand before the archive, so that it isn't where it says: it ends where the locator starts.
+    # Something may stand before the archive, so that it isn't where it says: it ends where the locator
+    # starts.
     for place in (at, end - _LOCATOR.size - _END_64.size):
         if not 0 <= place < end:
             continue
