@@ -60,7 +60,8 @@ def _unpack_tables(packed: Packed, found: Survey) -> dict[str, Path]:
     """The tables of an archive as files of our own, by the names they had."""
     if not found.tables:
         return {}
-    wanted, made = set(found.tables), {}
+    wanted = set(found.tables)
+    made: dict[str, Path] = {}
     for member in packed.archive.members():
         if member.name not in wanted or member.name in made:
             continue

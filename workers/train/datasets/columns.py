@@ -45,13 +45,11 @@ def find_roles(
         BadSource: nothing fits; it says which columns are there and what is looked for.
     """
     places = _places(names, lists, pictures)
-    common = {role: places[role] for role in ("label", "split") if role in places}
+    common = _of(places, "label", "split")
     if "tokens" in places and "tags" in places:
-        kept = {role: places[role] for role in ("tokens", "tags", "split") if role in places}
-        return Roles("tagged", kept)
+        return Roles("tagged", _of(places, "tokens", "tags", "split"))
     if "source" in places and "target" in places and places["source"] != places["target"]:
-        kept = {role: places[role] for role in ("source", "target", "split") if role in places}
-        return Roles("pairs", kept)
+        return Roles("pairs", _of(places, "source", "target", "split"))
     if "text" in places:
         return Roles("texts", {"text": places["text"], **common})
     if "image" in places:
@@ -70,7 +68,11 @@ def find_index(names: Sequence[str]) -> dict[str, int] | None:
     places = _places(names, frozenset(), frozenset())
     if "file" not in places:
         return None
-    return {role: places[role] for role in ("file", "label", "split") if role in places}
+    return _of(places, "file", "label", "split")
+
+
+def _of(places: dict[str, int], *roles: str) -> dict[str, int]:
+    return {role: places[role] for role in roles if role in places}
 
 
 def no_columns(names: Sequence[str], not_numeric: Sequence[str] = ()) -> BadSource:

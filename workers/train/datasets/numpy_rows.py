@@ -217,4 +217,4 @@ def _pixels(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]
         raise BadRow("pixels are no finite numbers")
     if wide.min() < 0 or wide.max() > 1:
         raise BadRow("pixels are outside of 0 to 1")
-    return np.rint(wide * 255).astype(np.uint8)
+    return np.asarray(np.rint(wide * 255), np.uint8)

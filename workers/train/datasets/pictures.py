@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from workers.train.datasets.facts import BadRow, Limits, Picture
 
@@ -24,8 +24,8 @@ OTHER_SUFFIXES = frozenset(
 )
 #: What Pillow raises on damaged files, whatever the format.
 _DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
-    NotImplementedError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError,
+    OverflowError, NotImplementedError, struct.error, zlib.error,
 )  # fmt: skip
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
 #: Modes that can be scaled before they are converted, which keeps large pictures from being copied.
@@ -49,7 +49,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
     A JPEG that is small and upright is kept byte for byte; everything else becomes a PNG.
 
     Raises:
-        BadRow: it is no picture, damaged, or claims too many pixels, which is found out before any is decoded.
+        BadRow: it is no picture, damaged, or claims too many pixels (found out before any is decoded).
     """
     if not data:
         raise BadRow("is empty")
@@ -63,7 +63,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         return _kept(image, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRow(f"claims more than {limits.max_pixels:,} pixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise BadRow("is no picture, or its beginning is damaged") from error
     except _DAMAGE as error:
         raise BadRow("is damaged or cut off: it could not be decoded") from error

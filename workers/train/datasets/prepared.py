@@ -127,7 +127,7 @@ class Prepared:
 
     def _resized(self, contract: ImageInput) -> dict[str, Tensor]:
         shape = (contract.channels, contract.side, contract.side)
-        made = {
+        made: dict[str, Tensor] = {
             split: torch.empty((self.facts.splits.get(split, 0), *shape), dtype=torch.uint8)
             for split in SPLITS
         }
@@ -162,11 +162,9 @@ class Prepared:
             raise WrongKind(f"the data set holds {self.facts.kind}, not {kind}")
 
     def _check_texts(self, *columns: str) -> None:
-        metadata = pq.read_metadata(self._folder / DATA_FILE)
         num_bytes = (self.facts.num_tokens or 0) * 2 + self.facts.num_rows * _STRING_BYTES * len(columns)
         if self.facts.kind == "tagged":
             num_bytes = (self.facts.num_tokens or 0) * _STRING_BYTES * len(columns)
-        del metadata
         self._check_size(num_bytes, f"{self.facts.num_rows:,} texts")
 
     def _check_size(self, num_bytes: int, what: str) -> None:

@@ -92,11 +92,11 @@ class Splits:
     tail_from: int | None
 
     def is_test(self, first: int, codes: Numbers, draws: Numbers, given: Numbers, after: Numbers) -> Mask:
-        """Of rows that follow one another from ``first`` on; ``after`` are the characters up to the end of each."""
+        """Of rows that follow each other from ``first``; ``after`` are characters up to each one's end."""
         if self.is_given:
-            return given == TEST
+            return np.equal(given, TEST)
         if self.tail_from is not None:
-            return after > self.tail_from
+            return np.greater(after, self.tail_from)
         rows = np.arange(first, first + len(codes))
         drawn = (draws < _TEST_DRAWS) & np.isin(codes, self.drawing)
-        return drawn | np.isin(rows, self.forced)
+        return np.logical_or(drawn, np.isin(rows, self.forced))

@@ -4,7 +4,7 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +14,7 @@ from workers.train.datasets.streams import CHUNK_BYTES, Allowance
 
 #: An xz file says itself how much memory it wants, up to 4 GiB; ``xz -9`` takes 65 MiB.
 _XZ_MEMORY_BYTES = 128 << 20
+Pieces = Generator[bytes, None, None]
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
@@ -46,22 +47,22 @@ def unpacked(path: Path, packing: str | None, allowance: Allowance) -> Iterator[
             yield piece
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def _pieces(file: BinaryIO) -> Pieces:
     while piece := file.read(CHUNK_BYTES):
         yield piece
 
 
-def _gzip(file: BinaryIO) -> Iterator[bytes]:
+def _gzip(file: BinaryIO) -> Pieces:
     with gzip.GzipFile(fileobj=file) as opened:
         yield from _pieces(opened)  # type: ignore[arg-type]  # it reads like one
 
 
-def _bzip2(file: BinaryIO) -> Iterator[bytes]:
+def _bzip2(file: BinaryIO) -> Pieces:
     with bz2.BZ2File(file) as opened:
         yield from _pieces(opened)  # type: ignore[arg-type]  # it reads like one
 
 
-def _xz(file: BinaryIO) -> Iterator[bytes]:
+def _xz(file: BinaryIO) -> Pieces:
     """Streams one after the other; the reader of the standard library sets no limit to their memory."""
     waiting = file.read(CHUNK_BYTES)
     while waiting:
@@ -76,4 +77,4 @@ def _xz(file: BinaryIO) -> Iterator[bytes]:
 
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
-_OPENERS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {"gzip": _gzip, "bzip2": _bzip2, "xz": _xz}
+_OPENERS: dict[str, Callable[[BinaryIO], Pieces]] = {"gzip": _gzip, "bzip2": _bzip2, "xz": _xz}
