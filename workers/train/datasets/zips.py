@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from workers.train.datasets.facts import BadRow, BadSource
 from workers.train.datasets.members import Member, clean_name
-from workers.train.datasets.streams import CHUNK_BYTES, Allowance
+from workers.train.datasets.streams import CHUNK_BYTES, Allowance, too_large
 
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -53,9 +53,13 @@ class ZipArchive:
         """Its files in the order of its directory.
 
         Raises:
-            BadSource: its directory is damaged.
+            BadSource: its directory is damaged, or says that it unpacks to too much.
         """
+        declared_bytes = 0
         for entry in self.entries():
+            declared_bytes += entry.num_bytes
+            if declared_bytes > self._allowance.limit_bytes:
+                raise too_large(self._allowance.limit_bytes)
             if not entry.name.endswith("/"):
                 name, problem = clean_name(entry.name)
                 yield Member(name, entry.num_bytes, problem or _problem(entry), partial(self._unpack, entry))
