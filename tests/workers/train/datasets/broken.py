@@ -6,6 +6,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -54,7 +55,8 @@ def _with_picture(content: bytes) -> bytes:
 
 def _gigapixel() -> bytes:
     whole = png(np.zeros((4, 4), np.uint8))
-    return whole[:16] + struct.pack(">2L", 50_000, 20_000) + whole[24:]
+    header = whole[12:16] + struct.pack(">2L", 50_000, 20_000) + whole[24:29]
+    return whole[:12] + header + struct.pack(">L", zlib.crc32(header)) + whole[33:]
 
 
 def _flipped(content: bytes, at: int) -> bytes:
@@ -210,7 +212,7 @@ BROKEN = {
         ".ppm, .webp", is_usable=True,
     ),
     "a wrong checksum": Broken(
-        "a.zip", _bad_checksum, 4, '"digits/3/0003.png" is damaged: it can\'t be unpacked', is_usable=True
+        "a.zip", _bad_checksum, 4, '"digits/3/0003.png" is damaged: its checksum is wrong', is_usable=True
     ),
     "an encrypted ZIP": Broken(
         "a.zip", _encrypted, None, '"digits/0/1.png" is encrypted: pack it without a password.'
@@ -232,7 +234,7 @@ BROKEN = {
     ),
     "10 GB of zeros in 10 MB": Broken(
         "a.zip", lambda: raw_zip("table.csv", zeros(10 * _GIGABYTE), 10 * _GIGABYTE), None,
-        "It unpacks to more than the 1,000 MiB that are allowed for its size.",
+        "It unpacks to more than the 1,012 MiB that are allowed for its size.",
     ),
     "zeros that say they are few": Broken(
         "a.zip", lambda: raw_zip("table.csv", zeros(_GIGABYTE), 1000), None,
