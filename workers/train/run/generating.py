@@ -88,7 +88,8 @@ def _save_picture(path: Path, x_CHW: Tensor) -> None:
 def write_texts(net: LanguageModel, tokenizer: Tokenizer, spec: GenerationSpec) -> Iterator[str]:
     """The prompt and what is drawn after it, until there is an end token or enough."""
     # Words have nothing that says how they are put together but the space between them.
-    between = " " if spec.prompt and tokenizer.decoder is None else ""
+    is_open = bool(spec.prompt) and not spec.prompt[-1].isspace()
+    between = " " if is_open and tokenizer.decoder is None else ""
     given = tokenizer.encode(spec.prompt).ids or [START]
     for first in range(0, spec.count, _BATCH):
         for ids in _continued(net, given, min(_BATCH, spec.count - first), spec):

@@ -9,8 +9,8 @@ from workers.train.run.problems import CannotTrain
 
 #: Rows of one pass of an evaluation.
 _EVAL_BATCH = 256
-#: Evaluations of a run, at most, and how many are wanted of a run of less than as many epochs.
-_MOST_EVALUATIONS, _WANTED_EVALUATIONS = 20, 5
+#: Evaluations of a run, and how many are wanted of a run of less than as many epochs.
+_LEAST_EVALUATIONS, _WANTED_EVALUATIONS, _MOST_EVALUATIONS = 2, 5, 20
 #: Rows looked at in all evaluations together for each row of training. A row of training costs three times
 #: as much, so that looking takes a sixth of the time at most.
 _LOOKED_AT = 0.5
@@ -111,4 +111,4 @@ def _steps_between_evaluations(order: Order, rows: Rows, num_test: int) -> int:
     seen = total * rows.batch * rows.batches_per_step
     wanted = max(_WANTED_EVALUATIONS, -(-total // rows.steps_per_epoch))
     affordable = int(_LOOKED_AT * seen / max(1, num_test))
-    return -(-total // max(1, min(wanted, affordable, _MOST_EVALUATIONS)))
+    return -(-total // max(_LEAST_EVALUATIONS, min(wanted, affordable, _MOST_EVALUATIONS)))
