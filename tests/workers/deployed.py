@@ -76,8 +76,7 @@ async def store(objects: ObjectStore, folder: Path, *, dimension: int, owner: st
     """Put an artifact where a train worker puts it; the folder goes."""
     model_id = str(uuid4())
     prefix = f"models/{model_id}/encoder"
-    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
-    shutil.rmtree(folder)
+    contents = _taken_from(folder)
     for name, content in contents.items():
         await objects.put(f"{prefix}/{name}", content)
     sha256 = hashlib.sha256(contents["manifest.json"]).hexdigest()
@@ -86,6 +85,12 @@ async def store(objects: ObjectStore, folder: Path, *, dimension: int, owner: st
     return DeployedModel(
         model_id=model_id, owner_id=owner, prefix=prefix, manifest_sha256=sha256, dimension=dimension
     )
+
+
+def _taken_from(folder: Path) -> dict[str, bytes]:
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    return contents
 
 
 async def deploy(

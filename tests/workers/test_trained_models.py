@@ -1,4 +1,4 @@
-"""A trained model as a pipeline gives what its trainer gave, at unit length, and takes nothing that could harm."""
+"""A trained model as a pipeline gives what its trainer gave, at unit length, and takes nothing harmful."""
 
 import io
 import json
@@ -156,7 +156,7 @@ def test_a_text_file_is_text_and_what_is_none_is_refused_alone(tmp_path: Path) -
     make_artifact(tmp_path, "pooled words")
     pipeline = open_model(tmp_path)
 
-    file = pipeline.prepare_bytes("the lion".encode(), "text/plain")
+    file = pipeline.prepare_bytes(b"the lion", "text/plain")
     empty, long, good = pipeline.prepare_texts([" ", "lion " * 200_001, "lion " * 9])
 
     assert [2, 3] == payload_of(file)
