@@ -181,7 +181,8 @@ async def tamper_weights(objects: ObjectStore, model: DeployedModel) -> None:
 
 
 async def tamper_manifest(objects: ObjectStore, model: DeployedModel) -> None:
-    await objects.put(f"{model.prefix}/manifest.json", b"{}")
+    key = f"{model.prefix}/manifest.json"
+    await objects.put(key, await objects.get(key) + b"\n")
 
 
 async def lose_the_tokenizer(objects: ObjectStore, model: DeployedModel) -> None:
@@ -342,6 +343,21 @@ async def test_whoever_can_not_wait_leaves_and_the_model_still_comes(
     shelves.loading.gate.set()
     await shelves.embed(shelf, model)
     assert 1 == len(shelves.loading.folders)
+
+
+async def test_whoever_leaves_at_the_moment_the_model_comes_keeps_no_hold_of_it(
+    shelves: Shelves, model: DeployedModel
+) -> None:
+    shelf = shelves.make()
+    call = asyncio.create_task(shelves.embed(shelf, model))
+    (flight,) = await soon(lambda: list(shelf._flights.values()))
+    await soon(lambda: flight.num_waiting)
+    flight.task.add_done_callback(lambda _: call.cancel())
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert [0] == [shelved.num_users for shelved in shelf._found.values()]
 
 
 async def test_a_preloaded_model_is_there_before_it_is_asked_for(
