@@ -4,7 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from server.database import Database
-from server.dataset_facts import dataset_record
+from server.dataset_facts import dataset_record, first_issue
 from server.errors import DatasetInvalid
 from server.training_records import DatasetRecord, DatasetStatus
 
@@ -42,8 +42,5 @@ async def hold_dataset(db: Database, user_id: UUID, dataset_id: UUID) -> Dataset
 
 def invalid_dataset(dataset: DatasetRecord) -> DatasetInvalid:
     """Return the refusal of a data set that is INVALID, with its first issue."""
-    if not dataset.issues:
-        return DatasetInvalid("The data set can't be trained on.", path=("dataset_id",))
-    [issue, *_] = dataset.issues
-    where = "" if issue.row is None else f"Row {issue.row}: "
-    return DatasetInvalid(f"The data set is invalid. {where}{issue.message}", path=("dataset_id",))
+    issue = dataset.issues[0] if dataset.issues else None
+    return DatasetInvalid(f"The data set is invalid. {first_issue(issue)}", path=("dataset_id",))

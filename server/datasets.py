@@ -1,6 +1,7 @@
 """Data sets: made of an upload or of a sample, looked at by a train worker, read by trainings."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -14,9 +15,10 @@ from server.database import Database
 from server.dataset_facts import dataset_record
 from server.dataset_rows import OF_USER, find_dataset, folder_of
 from server.dispatch import Dispatch
-from server.errors import Busy, Conflict, InvalidInput, NotFound, QuotaExceeded
+from server.errors import Busy, Conflict, InvalidInput, JobFinished, NotFound, QuotaExceeded
 from server.idempotency import check_key, digest_of, find_earlier_job
 from server.ids import new_id
+from server.job_cancellations import JobCancellations
 from server.lane_rows import DATASET, LaneDraft, add_lane_job
 from server.object_access import reaching_objects
 from server.paging import PageQuery, page
@@ -92,6 +94,7 @@ class Datasets:
         objects: ObjectStore,
         uploads: Uploads,
         dispatch: Dispatch,
+        cancellations: JobCancellations,
         *,
         max_of_user: int,
     ) -> None:
@@ -99,6 +102,7 @@ class Datasets:
         self._objects = objects
         self._uploads = uploads
         self._dispatch = dispatch
+        self._cancellations = cancellations
         self._max_of_user = max_of_user
 
     async def create(self, principal: Principal, request: CreateDatasetRequest) -> DatasetRecord:
@@ -203,6 +207,8 @@ class Datasets:
     async def delete(self, principal: Principal, dataset_id: UUID) -> DatasetRecord:
         """Delete a data set. Models that were trained on it stay, and its name counts on from its version.
 
+        One that is being looked at is looked at no more.
+
         Raises:
             Forbidden: the credential lacks the scope TRAIN.
             NotFound: no such data set, or somebody else's (path ``dataset_id``).
@@ -218,7 +224,13 @@ class Datasets:
             record = await self.get(user_id, dataset_id)
             if await self._db.fetch_one(_IN_USE, dataset_id, user_id, dataset_id) is not None:
                 raise Conflict("A job that has not ended needs the data set.", path=("dataset_id",))
-            await self._db.execute("UPDATE datasets SET deleted_at = now() WHERE id = {}", dataset_id)
+            [row] = await self._db.fetch(
+                "UPDATE datasets SET deleted_at = now() WHERE id = {} RETURNING job_id", dataset_id
+            )
+        if record.status is DatasetStatus.VALIDATING:
+            # What comes of a look that has ended in this moment is emptied like the rest.
+            with suppress(JobFinished, NotFound):
+                await self._cancellations.cancel(principal, row["job_id"], DATASET)
         return record
 
     async def _made_by(self, user_id: UUID, job_id: UUID) -> DatasetRecord:

@@ -1,6 +1,6 @@
 """The services of one server process, and how they are started and stopped."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -119,10 +119,12 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
     relay = OutboxRelay(db, bus, meter=parts.telemetry.meter)
     cancellations = JobCancellations(db, bus, meter=parts.telemetry.meter)
     await _start_jobs(parts, stack, embedding.usage, relay=relay, cancellations=cancellations)
-    backlog = _backlog(parts)
-    training = await start_training_services(_training_parts(parts, embedding, backlog, relay.wake), stack)
     limits = AccountLimits()
     lifetimes = SessionLifetimes(lifetime_s=settings.session_lifetime_s, idle_s=settings.session_idle_s)
+    backlog = _backlog(parts)
+    training = await start_training_services(
+        _training_parts(parts, embedding, (relay, cancellations), backlog), stack
+    )
     return Services(
         accounts=Accounts(db, doors.passwords, limits),
         sessions=Sessions(db, bus, passwords=doors.passwords, limits=limits, lifetimes=lifetimes),
@@ -264,8 +266,9 @@ def _job_inputs(parts: _Parts, embedding: _Embedding) -> JobInputs:
 
 
 def _training_parts(
-    parts: _Parts, embedding: _Embedding, backlog: Backlog, wake: Callable[[], None]
+    parts: _Parts, embedding: _Embedding, senders: tuple[OutboxRelay, JobCancellations], backlog: Backlog
 ) -> TrainingParts:
+    relay, cancellations = senders
     return TrainingParts(
         settings=parts.settings,
         db=parts.db,
@@ -275,7 +278,8 @@ def _training_parts(
         pipelines=embedding.pipelines,
         deployments=embedding.deployments,
         backlog=backlog,
-        wake=wake,
+        cancellations=cancellations,
+        wake=relay.wake,
     )
 
 

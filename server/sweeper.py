@@ -33,10 +33,11 @@ ORDER BY jobs.id LIMIT {} FOR UPDATE OF jobs SKIP LOCKED
 """
 
 _OPEN = """
-SELECT 'embed' AS lane, pipelines.pool, jobs.state, count(*) AS num_open
+SELECT 'embed' AS lane, coalesce(embedding_jobs.pool, pipelines.pool) AS pool, jobs.state,
+    count(*) AS num_open
 FROM jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id
-JOIN pipelines ON pipelines.name = embedding_jobs.pipeline_name
-WHERE jobs.state IN ('QUEUED', 'RUNNING', 'CANCELLING') GROUP BY pipelines.pool, jobs.state
+LEFT JOIN pipelines ON pipelines.name = embedding_jobs.pipeline_name
+WHERE jobs.state IN ('QUEUED', 'RUNNING', 'CANCELLING') GROUP BY 1, 2, 3
 UNION ALL
 SELECT lane_jobs.lane, lane_jobs.pool, jobs.state, count(*)
 FROM jobs JOIN lane_jobs ON lane_jobs.job_id = jobs.id

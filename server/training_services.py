@@ -13,6 +13,7 @@ from server.datasets import Datasets
 from server.deployments import Deployments
 from server.dispatch import Dispatch
 from server.generations import Generations
+from server.job_cancellations import JobCancellations
 from server.leftovers import Leftovers
 from server.models import Models
 from server.pipelines import Pipelines
@@ -34,6 +35,7 @@ class TrainingParts(msgspec.Struct, frozen=True, kw_only=True):
     pipelines: Pipelines
     deployments: Deployments
     backlog: Backlog
+    cancellations: JobCancellations
     #: Called after each commit that put something into the outbox.
     wake: Callable[[], None]
 
@@ -63,7 +65,14 @@ async def start_training_services(parts: TrainingParts, stack: AsyncExitStack) -
     resumption = TrainingResumption(db, parts.bus)
     return TrainingServices(
         trainers=trainers,
-        datasets=Datasets(db, objects, parts.uploads, dispatch, max_of_user=settings.max_datasets_per_user),
+        datasets=Datasets(
+            db,
+            objects,
+            parts.uploads,
+            dispatch,
+            parts.cancellations,
+            max_of_user=settings.max_datasets_per_user,
+        ),
         training_jobs=TrainingJobs(db, objects, resumption, dispatch, limits=limits),
         models=Models(db, objects, parts.pipelines),
         deployments=parts.deployments,

@@ -28,6 +28,7 @@ from server.deployments import Deployments
 from server.dispatch import Dispatch
 from server.generations import Generations
 from server.ids import new_id
+from server.job_cancellations import JobCancellations
 from server.leftovers import Leftovers
 from server.models import Models
 from server.pipelines import Pipelines
@@ -37,6 +38,7 @@ from server.training_jobs import StartTrainingRequest, TrainingJobs, TrainingLim
 from server.training_records import DatasetRecord, TrainerKind, TrainingJobRecord
 from server.training_resume import TrainingResumption
 from server.uploads import Uploads
+from tests.support.jobs import Counted
 
 #: Above what any test has by the way.
 MAX_DATASETS = 20
@@ -65,7 +67,8 @@ class House:
         self.pipelines = pipelines
         self.backlog = Backlog(db, max_of_user=MAX_JOBS, max_of_pool=MAX_JOBS)
         dispatch = Dispatch(trainers=self.trainers, backlog=self.backlog, wake=self._count)
-        self.datasets = Datasets(db, objects, self.uploads, dispatch, max_of_user=MAX_DATASETS)
+        cancellations = JobCancellations(db, bus, meter=Counted().meter)
+        self.datasets = Datasets(db, objects, self.uploads, dispatch, cancellations, max_of_user=MAX_DATASETS)
         self.jobs = TrainingJobs(
             db,
             objects,

@@ -22,11 +22,12 @@ from bus.messages import (
 )
 from bus.objects import ObjectStore
 from server.auth.principal import Principal, Scope
+from server.backlog import Backlog
 from server.claims import Claims
 from server.database import Database
 from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
-from server.errors import Conflict, Forbidden, InvalidInput, NotFound, PipelineUnavailable
+from server.errors import Busy, Conflict, Forbidden, InvalidInput, NotFound, PipelineUnavailable
 from server.ids import new_id
 from server.job_inputs import CreateJobRequest, JobInputs
 from server.pipelines import Pipelines
@@ -368,6 +369,22 @@ async def test_a_job_keeps_the_model_of_its_creation(
     assert None is public.spec.model
     assert 8 == job.dimension
     assert (subjects.embed_job("default", str(job.id)), f"{job.id}:1") in await house.published(job.id)
+
+
+async def test_a_job_of_a_deployed_model_counts_in_the_pool_that_works_on_it(
+    house: House,
+    principal: Principal,
+    stranger: Principal,
+    embedding_jobs: EmbeddingJobs,
+    model_worker: ModelWorker,
+) -> None:
+    backlog = Backlog(house.db, max_of_user=100, max_of_pool=1)
+    await house.deployments.deploy(principal, await house.model(principal), "mine")
+
+    await embedding_jobs.create(principal, CreateJobRequest(texts=["a"], pipeline="model/mine"))
+
+    with pytest.raises(Busy):
+        await backlog.check(stranger.user_id, "default")
 
 
 async def test_a_model_stays_while_a_job_embeds_with_it(
