@@ -103,9 +103,11 @@ class SharedExecutions:
         return await asyncio.shield(entry.result)
 
     def _remember(self, key: Hashable, entry: _Entry, now: float) -> None:
-        self._results.pop(key, None)
+        while self._results and next(iter(self._results.values())).stale_at < now:
+            self._results.popitem(last=False)
         self._results[key] = entry
-        while len(self._results) > self._max_results or next(iter(self._results.values())).stale_at < now:
+        self._results.move_to_end(key)
+        if len(self._results) > self._max_results:
             self._results.popitem(last=False)
 
 

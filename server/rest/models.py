@@ -16,10 +16,8 @@ from msgspec import Meta
 from bus.messages import GenerationSpec
 from server.auth.principal import Principal, Scope
 from server.deployments import Deployments
-from server.errors import InvalidInput
 from server.generations import GenerateRequest, Generations
 from server.models import Models
-from server.problems import beside_spec
 from server.records import Modality, PipelineRecord
 from server.rest.attachments import attachment_headers
 from server.rest.bodies import check_texts, decode_body, require_json
@@ -163,10 +161,7 @@ class TrainedModelsController(Controller):
         values = msgspec.structs.asdict(decode_body(await request.body(), GenerateBody, check=check_texts))
         key = chosen_key(values.pop("idempotency_key"), idempotency_key)
         wanted = GenerateRequest(model_id=model_id, spec=GenerationSpec(**values), idempotency_key=key)
-        try:
-            view = generation_view(await generations.create(principal, wanted))
-        except InvalidInput as error:
-            raise beside_spec(error) from error
+        view = generation_view(await generations.create(principal, wanted))
         return Response(view, headers={"location": f"{GENERATIONS_PATH}/{view.id}"})
 
     @get("/{model_id:uuid}/card", summary="Read a model's card", media_type="text/markdown")

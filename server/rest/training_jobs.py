@@ -13,10 +13,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from server.auth.principal import Principal, Scope
 from server.auth.sockets import SocketRegistry
 from server.events import JobHistory
-from server.field_problems import InvalidParameters
 from server.job_cancellations import JobCancellations
 from server.lane_rows import TRAINING
-from server.problems import in_trainer
 from server.records import JobEventRecord, JobStateChangedRecord
 from server.rest.attachments import attachment_headers
 from server.rest.bodies import check_texts, decode_body, require_json
@@ -79,10 +77,7 @@ class TrainingJobsController(Controller):
             idempotency_key=chosen_key(body.idempotency_key, idempotency_key),
             parent_model_id=None if parent is None else parent_model_id_of(parent),
         )
-        try:
-            view = training_view(await training_jobs.start(principal, wanted))
-        except InvalidParameters as error:
-            raise in_trainer(error, kind) from error
+        view = training_view(await training_jobs.start(principal, wanted))
         return Response(view, headers={"location": f"{PATH}/{view.id}"})
 
     @get(summary="List trainings")

@@ -5,7 +5,6 @@ from typing import Annotated
 import strawberry
 
 from bus.messages import GenerationSpec
-from server.errors import InvalidInput as WrongInput
 from server.generations import GenerateRequest
 from server.graphql import ids
 from server.graphql.context import Info
@@ -24,7 +23,6 @@ from server.graphql.types.errors import (
 from server.graphql.types.generations import GenerationJob
 from server.graphql.types.trainers import fields_of, given
 from server.lane_rows import GENERATION
-from server.problems import beside_spec
 
 
 @strawberry.input(
@@ -82,10 +80,7 @@ class GenerationMutations:
         model_id = ids.decode_as("Model", values.pop("model_id"), ("model_id",))
         key = values.pop("idempotency_key")
         wanted = GenerateRequest(model_id=model_id, spec=GenerationSpec(**values), idempotency_key=key)
-        try:
-            record = await info.context.services.generations.create(principal, wanted)
-        except WrongInput as error:
-            raise beside_spec(error) from error
+        record = await info.context.services.generations.create(principal, wanted)
         return GenerationJobPayload(job=GenerationJob.of(record))
 
     @strawberry.mutation(

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import strawberry
 
-from server.field_problems import InvalidParameters
 from server.graphql import ids
 from server.graphql.context import Info
 from server.graphql.guards import require_principal
@@ -23,7 +22,6 @@ from server.graphql.types.errors import (
 from server.graphql.types.trainers import TrainerInput
 from server.graphql.types.training import TrainingJob
 from server.lane_rows import TRAINING
-from server.problems import in_trainer
 from server.training_jobs import StartTrainingRequest
 
 
@@ -129,10 +127,7 @@ class TrainingMutations:
             idempotency_key=request.idempotency_key,
             parent_model_id=None if parent is None else ids.decode_as("Model", parent, ("parent_model_id",)),
         )
-        try:
-            record = await info.context.services.training_jobs.start(principal, wanted)
-        except InvalidParameters as error:
-            raise in_trainer(error, kind) from error
+        record = await info.context.services.training_jobs.start(principal, wanted)
         return TrainingJobPayload(job=TrainingJob.of(record))
 
     @strawberry.mutation(
