@@ -1,6 +1,6 @@
-"""What a child runs in tests: a small real trainer on real digits, behind the functions of the real modules.
+"""What a child runs in tests: a small real trainer on real digits, behind the real modules' functions.
 
-Words in a training's name make it misbehave: ``slow``, ``dies``, ``stuck``, ``greedy``, ``diverges``, ``refused``.
+Words in a training's name make it misbehave: `slow`, `dies`, `stuck`, `greedy`, `diverges`, `refused`.
 """
 
 import hashlib
@@ -29,11 +29,9 @@ NUM_ROWS = 1200
 
 
 class CannotTrain(Exception):
-    def __init__(
-        self, message: str, advice: str, code: str = "INVALID_INPUT", row: int | None = None
-    ) -> None:
+    def __init__(self, message: str, advice: str, row: int) -> None:
         super().__init__(message)
-        self.code, self.message, self.advice, self.row = code, message, advice, row
+        self.code, self.message, self.advice, self.row = "INVALID_INPUT", message, advice, row
 
 
 class FileSource(msgspec.Struct):
@@ -81,10 +79,7 @@ def installed_samples() -> list[str]:
 
 def validate(source: FileSource | SampleSource, folder: Path) -> Findings:
     """A line is a row; one that says `bad` has an issue, and one that says `poison` ends the process."""
-    if isinstance(source, SampleSource):
-        lines = ["one", "two"]
-    else:
-        lines = source.path.read_text().splitlines()
+    lines = ["one", "two"] if isinstance(source, SampleSource) else source.path.read_text().splitlines()
     if "poison" in lines:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "forever" in lines:

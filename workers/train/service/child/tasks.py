@@ -1,8 +1,10 @@
 """What a child does with torch: the three kinds of task, and getting ready for them."""
 
 import gc
+import math
 import resource
 import threading
+import time
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -127,11 +129,13 @@ def _limit(limits: ResourceLimits) -> None:
 
     Not its address space: torch reserves many times what it uses. Memory is watched from outside.
     """
-    for kind, most in (
-        (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, limits.open_files),
+    # Without the second the process is killed, and nobody knows what for.
+    cpu_s = math.ceil(time.process_time()) + limits.cpu_s
+    for kind, soft, hard in (
+        (resource.RLIMIT_CPU, cpu_s, cpu_s + 1),
+        (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
     ):
-        _, hard = resource.getrlimit(kind)
-        bounded = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (bounded, bounded))
+        _, given = resource.getrlimit(kind)
+        most = hard if given == resource.RLIM_INFINITY else min(hard, given)
+        resource.setrlimit(kind, (min(soft, most), most))
