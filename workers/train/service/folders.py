@@ -25,7 +25,7 @@ class Folders:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_left_behind(base)
         self._own = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        self._lock = os.open(self._own / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        self._lock: int | None = os.open(self._own / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._numbers = count(1)
         #: Where fetched files are kept; on the same file system as the folders of jobs.
@@ -41,7 +41,9 @@ class Folders:
     def close(self) -> None:
         """Remove what jobs have left."""
         shutil.rmtree(self._own, ignore_errors=True)
-        os.close(self._lock)
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            os.close(lock)
 
 
 def _remove_left_behind(base: Path) -> None:

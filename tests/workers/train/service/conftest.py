@@ -24,3 +24,9 @@ async def server(bus: MemoryBus) -> AsyncIterator[LaneServer]:
 async def workers(bus: MemoryBus, objects: ObjectStore, tmp_path: Path) -> AsyncIterator[Workers]:
     async with AsyncExitStack() as stack:
         yield Workers(bus, objects, tmp_path / "cache", stack)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker's settings say by default."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bus.messages import (
     PreparedDataset,
     RnnParameters,
@@ -17,6 +19,8 @@ from bus.messages import (
 )
 from bus.objects import ObjectStore
 from bus.port import Bus
+from tests.workers.train.service import stand_in
+from workers.train.report import ignore
 from workers.train.service.announcing import Announcer
 from workers.train.service.cache import FileCache
 from workers.train.service.children import Nursery
@@ -41,6 +45,7 @@ class RunningWorker:
         cache: Path,
         *,
         name: str = "worker-1",
+        prewarms: bool = False,
         watch: WatchSettings | None = None,
         limits: ResourceLimits | None = None,
         **times: Any,
@@ -55,6 +60,7 @@ class RunningWorker:
             nursery=self.nursery,
             pool="default",
             worker_id=name,
+            prewarms=prewarms,
             watch=watch or WatchSettings(silent_s=30.0, look_every_s=0.05),
             limits=limits or ResourceLimits(),
             times=Times(**{"heartbeat_every_s": 0.05, "checkpoint_every_s": 0.2, "drain_s": 10.0} | times),
@@ -111,6 +117,16 @@ async def training(
         dataset=PreparedDataset(dataset_id=DATASET, name="digits", sha256="0" * 64, stored=stored),
         model_id=f"model-{name.replace(' ', '-')}",
     )
+
+
+def undisturbed_weights(folder: Path, name: str, *, max_steps: int, seed: int = 3) -> bytes:
+    """The weights that a training ends with which nothing happens to; here, in the test's own process."""
+    torch.set_num_threads(1)
+    spec = TrainingSpec(name=name, parameters=RnnParameters(batch_size=32), seed=seed, max_steps=max_steps)
+    trainer = stand_in.build_trainer(spec, ["a", "b"], folder / "undisturbed", ignore, device="cpu")
+    trainer.train()
+    stand_in.export_model(trainer, [], folder / "exported", data_name="digits")
+    return (folder / "exported" / "encoder" / "weights.bin").read_bytes()
 
 
 async def weights(objects: ObjectStore, stored: StoredFiles) -> bytes:

@@ -1,6 +1,6 @@
-"""What a child runs in tests: a small real trainer on real digits, behind the functions of the real modules.
+"""What a child runs in tests: a small real trainer on real digits, behind the real modules' functions.
 
-Words in a training's name make it misbehave: ``slow``, ``dies``, ``stuck``, ``greedy``, ``diverges``, ``refused``.
+Words in a training's name make it misbehave: `slow`, `dies`, `stuck`, `greedy`, `diverges`, `refused`.
 """
 
 import hashlib
@@ -28,12 +28,14 @@ SLOW_STEP_S = 0.02
 NUM_ROWS = 1200
 
 
+class PreparedError(Exception):
+    pass
+
+
 class CannotTrain(Exception):
-    def __init__(
-        self, message: str, advice: str, code: str = "INVALID_INPUT", row: int | None = None
-    ) -> None:
+    def __init__(self, message: str, advice: str, row: int) -> None:
         super().__init__(message)
-        self.code, self.message, self.advice, self.row = code, message, advice, row
+        self.code, self.message, self.advice, self.row = "INVALID_INPUT", message, advice, row
 
 
 class FileSource(msgspec.Struct):
@@ -81,23 +83,20 @@ def installed_samples() -> list[str]:
 
 def validate(source: FileSource | SampleSource, folder: Path) -> Findings:
     """A line is a row; one that says `bad` has an issue, and one that says `poison` ends the process."""
-    if isinstance(source, SampleSource):
-        lines = ["one", "two"]
-    else:
-        lines = source.path.read_text().splitlines()
+    lines = ["one", "two"] if isinstance(source, SampleSource) else source.path.read_text().splitlines()
     if "poison" in lines:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "forever" in lines:
         while True:
             sum(range(1000))
     good = [line for line in lines if line != "bad"]
-    issues = [Issue(row, "is bad " + "€" * 150) for row, line in enumerate(lines, start=1) if line == "bad"]
+    issues = [Issue(row, "is bad " + "€" * 200) for row, line in enumerate(lines, start=1) if line == "bad"]
     if not good:
         return Findings(is_usable=False, issues=issues[:1000], num_issues=len(issues))
     (folder / DATA_FILE).write_text(json.dumps(good))
     (folder / "images").mkdir()
     (folder / "images" / "0.png").write_bytes(b"a picture")
-    (folder / "inputs.json").write_text(json.dumps([{"text": "one"}, {"file": "images/0.png"}]))
+    (folder / "inputs.json").write_text(json.dumps([{"text": "one"}, {"image": "images/0.png"}]))
     return Findings(
         is_usable=True,
         kind="texts",

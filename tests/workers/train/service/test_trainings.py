@@ -21,7 +21,7 @@ from bus.objects import ObjectStore
 from bus.topology import WORK
 from tests.support.lanes import LaneServer, OpenJob
 from tests.support.waiting import until_true
-from tests.workers.train.service.rig import Workers, child_pids, training, weights
+from tests.workers.train.service.rig import Workers, child_pids, training, undisturbed_weights, weights
 
 JOB = "job-1"
 
@@ -62,13 +62,7 @@ async def test_a_killed_child_costs_nothing_but_time(
     objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:
     await workers.start()
-    undisturbed = await server.open(
-        "undisturbed", await training(objects, tmp_path, "slow one", max_steps=150)
-    )
-    whole = await server.wait_for("undisturbed", ModelExported)
-    assert undisturbed.attempt == 1
-
-    job = await server.open(JOB, await training(objects, tmp_path, "slow two", max_steps=150))
+    job = await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=150))
     await server.wait_for(JOB, CheckpointSaved)
     (child,) = _training_children()
     os.kill(child, signal.SIGKILL)
@@ -79,9 +73,9 @@ async def test_a_killed_child_costs_nothing_but_time(
     assert 2 == job.attempt
     first = next(report for report in job.reports if isinstance(report, TrainingProgressed))
     assert first.step > 1
-    assert isinstance(whole, ModelExported)
     assert isinstance(exported, ModelExported)
-    assert await weights(objects, whole.stored) == await weights(objects, exported.stored)
+    expected = undisturbed_weights(tmp_path, "digits", max_steps=150)
+    assert expected == await weights(objects, exported.stored)
 
 
 async def test_a_cancelled_training_stops_within_a_second_and_can_be_resumed(
@@ -119,9 +113,7 @@ async def test_a_worker_that_drains_hands_over_and_another_goes_on_exactly(
     objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:
     first = await workers.start(checkpoint_every_s=1000.0)
-    await server.open("undisturbed", await training(objects, tmp_path, "slow one", max_steps=100))
-    whole = await server.wait_for("undisturbed", ModelExported)
-    job = await server.open(JOB, await training(objects, tmp_path, "slow two", max_steps=100))
+    job = await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=100))
     await server.wait_for(JOB, TrainingProgressed)
     server.num_later = 1
 
@@ -134,9 +126,9 @@ async def test_a_worker_that_drains_hands_over_and_another_goes_on_exactly(
     await workers.start(name="worker-2")
     exported = await server.wait_for(JOB, ModelExported)
     assert 2 == job.attempt
-    assert isinstance(whole, ModelExported)
     assert isinstance(exported, ModelExported)
-    assert await weights(objects, whole.stored) == await weights(objects, exported.stored)
+    expected = undisturbed_weights(tmp_path, "digits", max_steps=100)
+    assert expected == await weights(objects, exported.stored)
 
 
 async def test_a_superseded_attempt_says_nothing_more(
@@ -165,4 +157,4 @@ async def _has_ended(pid: int) -> bool:
 def _training_children() -> set[int]:
     """Those that have a data set, and so a task."""
     pids = child_pids(os.getpid())
-    return {pid for pid in pids if (Path(os.readlink(f"/proc/{pid}/cwd")) / "dataset").is_dir()}
+    return {pid for pid in pids if (Path(f"/proc/{pid}/cwd").readlink() / "dataset").is_dir()}

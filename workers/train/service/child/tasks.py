@@ -1,8 +1,10 @@
 """What a child does with torch: the three kinds of task, and getting ready for them."""
 
 import gc
+import math
 import resource
 import threading
+import time
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,7 @@ import torch
 from workers.nets.manifest import ArtifactRefused
 from workers.nets.validation import InvalidConfig
 from workers.train.base import TrainingDiverged
+from workers.train.service.child.inputs import write_inputs
 from workers.train.service.child.talking import Tell
 from workers.train.service.child.training import run_training
 from workers.train.service.frames import (
@@ -29,6 +32,7 @@ from workers.train.service.frames import (
     Validated,
 )
 
+_OTHER_DATA = "Use fewer or smaller rows, or a trainer for this kind of data."
 _LESS_MEMORY = "Use a smaller batch_size, or a smaller network."
 
 
@@ -77,6 +81,8 @@ class Worker:
         except (MemoryError, torch.OutOfMemoryError):
             message = "There was not enough memory."
             self._tell(Failed(code="QUOTA_EXCEEDED", message=message, advice=_LESS_MEMORY))
+        except self._datasets.PreparedError as error:
+            self._tell(Failed(code="INVALID_INPUT", message=str(error), advice=_OTHER_DATA))
         except self._run.CannotTrain as error:
             advice, row = error.advice, error.row
             self._tell(Failed(code=error.code, message=error.message, advice=advice, row=row))
@@ -91,6 +97,7 @@ class Worker:
         _limit(task.limits)
         self._tell(Phase(name="validating"))
         findings = self._datasets.validate(_source(self._datasets, task), Path(task.out))
+        write_inputs(Path(task.out), task.prefix)
         self._tell(msgspec.convert(findings, Validated, from_attributes=True))
 
     def _generate(self, task: Generate) -> None:
@@ -127,11 +134,13 @@ def _limit(limits: ResourceLimits) -> None:
 
     Not its address space: torch reserves many times what it uses. Memory is watched from outside.
     """
-    for kind, most in (
-        (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, limits.open_files),
+    # Without the second the process is killed, and nobody knows what for.
+    cpu_s = math.ceil(time.process_time()) + limits.cpu_s
+    for kind, soft, hard in (
+        (resource.RLIMIT_CPU, cpu_s, cpu_s + 1),
+        (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
     ):
-        _, hard = resource.getrlimit(kind)
-        bounded = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (bounded, bounded))
+        _, given = resource.getrlimit(kind)
+        most = hard if given == resource.RLIM_INFINITY else min(hard, given)
+        resource.setrlimit(kind, (min(soft, most), most))
