@@ -14,6 +14,7 @@ from bus.messages.training import (
     SemiSupervisedParameters,
     TrainingSpec,
 )
+from workers.train.datasets import TooLarge
 from workers.train.export import EncodingTrainer
 from workers.train.report import Report
 from workers.train.rng import isolated_rng
@@ -65,6 +66,7 @@ def build_trainer(  # noqa: PLR0913  what a service knows, the half of it by key
     Raises:
         CannotTrain: data, parameters or parent don't fit each other.
         ArtifactRefused: the parent can't be trusted.
+        PreparedDamaged: the data is not what was written.
     """
     order = Order(
         spec=spec,
@@ -80,8 +82,11 @@ def build_trainer(  # noqa: PLR0913  what a service knows, the half of it by key
         said = "; ".join(f"{' '.join(path).replace('_', ' ')} {message}" for path, message in contradictions)
         raise CannotTrain(said)
     # The weights as they begin are drawn here.
-    with isolated_rng(spec.seed), in_words():
-        trainer = _BUILDERS[type(spec.parameters)](order, spec.parameters)
+    try:
+        with isolated_rng(spec.seed), in_words():
+            trainer = _BUILDERS[type(spec.parameters)](order, spec.parameters)
+    except TooLarge as error:
+        raise CannotTrain(str(error), "Train on fewer rows, or on smaller ones.") from error
     trainer.model_card.model_name = spec.name
     return trainer
 

@@ -10,7 +10,7 @@ from workers.nets.pretrained import Pretrained, load_lite0, load_minilm
 from workers.train.configs import FineTuneOptions, OptimizerOptions
 from workers.train.data.labelled import labelled_pictures, labelled_texts
 from workers.train.run.hosted import FineTuneTrainer
-from workers.train.run.order import TEST, TRAIN, Order
+from workers.train.run.order import TEST, TRAIN, Order, Split
 from workers.train.run.parents import take_weights
 from workers.train.run.problems import UNAVAILABLE, CannotTrain
 from workers.train.run.rows import (
@@ -119,7 +119,7 @@ def _options(order: Order, parameters: FineTuneParameters, rows: Rows, base: str
     )
 
 
-def _pictures(order: Order, found: Pretrained, split: str, kept: _Kept) -> tuple[Tensor, Tensor]:
+def _pictures(order: Order, found: Pretrained, split: Split, kept: _Kept) -> tuple[Tensor, Tensor]:
     contract = cast("ImageInput", found.input)
     ensure_fits(
         len(kept.rows) * _COLOURS * contract.side**2,
@@ -131,7 +131,7 @@ def _pictures(order: Order, found: Pretrained, split: str, kept: _Kept) -> tuple
     return labelled_pictures(x_NCHW[kept.rows], kept.labels, contract)
 
 
-def _texts(order: Order, found: Pretrained, split: str, kept: _Kept) -> Any:  # noqa: ANN401  named columns
+def _texts(order: Order, found: Pretrained, split: Split, kept: _Kept) -> Any:  # noqa: ANN401  named columns
     texts = order.texts(split)
     rows = [(texts[row], label) for row, label in zip(kept.rows.tolist(), kept.labels.tolist(), strict=True)]
     ensure_texts([text for text, _ in rows])

@@ -13,7 +13,9 @@ from workers.nets.manifest import Artifact
 from workers.train.report import Report
 from workers.train.run.problems import CannotTrain
 
-TRAIN, TEST = "train", "test"
+Split = Literal["train", "test"]
+TRAIN: Split = "train"
+TEST: Split = "test"
 
 
 class Facts(Protocol):
@@ -59,22 +61,22 @@ class Prepared(Protocol):
     def facts(self) -> Facts:
         """What is known of it."""
 
-    def images(self, split: str, *, side: int, channels: Literal[1, 3]) -> Tensor:
+    def images(self, split: Split, *, side: int, channels: Literal[1, 3]) -> Tensor:
         """Pictures (N, C, side, side), uint8."""
 
-    def labels(self, split: str) -> Tensor:
+    def labels(self, split: Split) -> Tensor:
         """Labels (N,) int64, -1 where there is none."""
 
-    def texts(self, split: str) -> list[str]:
+    def texts(self, split: Split) -> list[str]:
         """Texts."""
 
-    def tagged(self, split: str) -> list[tuple[list[str], list[str]]]:
+    def tagged(self, split: Split) -> list[tuple[list[str], list[str]]]:
         """Tokens and the tag of each."""
 
-    def pairs(self, split: str) -> list[tuple[str, str]]:
+    def pairs(self, split: Split) -> list[tuple[str, str]]:
         """A text and what it turns into."""
 
-    def numbers(self, split: str) -> Tensor:
+    def numbers(self, split: Split) -> Tensor:
         """Rows (N, F) float32."""
 
 
@@ -103,15 +105,15 @@ class Order(NamedTuple):
         """Labels are 0 to this."""
         return len(self.facts.classes)
 
-    def num_rows(self, split: str) -> int:
+    def num_rows(self, split: Split) -> int:
         """Rows of a split; none where there is no such split."""
         return self.facts.splits.get(split, 0)
 
-    def texts(self, split: str) -> list[str]:
+    def texts(self, split: Split) -> list[str]:
         """Texts of a split."""
         return self.prepared.texts(split) if self.num_rows(split) else []
 
-    def labels(self, split: str) -> Tensor:
+    def labels(self, split: Split) -> Tensor:
         """Labels (N,) of a split, -1 where there is none."""
         return self.prepared.labels(split) if self.num_rows(split) else torch.empty(0, dtype=torch.long)
 

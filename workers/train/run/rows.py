@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workers.train.data.labels import UNLABELLED, hide_labels
-from workers.train.run.order import Order
+from workers.train.run.order import Order, Split
 from workers.train.run.problems import CannotTrain
 
 Channels = Literal[1, 3]
@@ -39,7 +39,7 @@ def pictures_of(order: Order) -> Pictures:
     return Pictures(1 if channels == 1 else _COLOURS, max(height, width))
 
 
-def read_pictures(order: Order, split: str, *, side: int, channels: Channels) -> Tensor:
+def read_pictures(order: Order, split: Split, *, side: int, channels: Channels) -> Tensor:
     """All pictures of a split, (N, C, side, side) uint8.
 
     Raises:

@@ -1,6 +1,7 @@
 """Real data as a prepared data set gives it, small enough for tests."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -75,6 +76,7 @@ def stored(
     return Stored(StoredFacts(kind, kept, tuple(classes), **facts), rows, known)
 
 
+@cache
 def pictures(name: str, num_train: int, num_test: int, *, labelled: bool = True) -> Stored:
     found = load_images(name)
     if num_train < len(found.train_x):
@@ -92,6 +94,7 @@ def pictures(name: str, num_train: int, num_test: int, *, labelled: bool = True)
     )
 
 
+@cache
 def texts(name: str, num_train: int, num_test: int, *, labelled: bool = True) -> Stored:
     found = load_texts(name)
     train, test = found.train[:num_train], found.test[:num_test]
@@ -131,6 +134,11 @@ def trained(
 def curve(said: Sequence[Fact], name: str = "eval_epoch_loss") -> list[float]:
     """A number in each evaluation."""
     return [fact.metrics[name] for fact in said if isinstance(fact, Evaluated)]
+
+
+def untrained_loss(parameters: TrainerParameters, data: Stored, folder: Path, **spec: Any) -> float:
+    """The loss with the weights that training begins with."""
+    return float(built(parameters, data, folder / "untrained", **spec).evaluate()["eval_epoch_loss"])
 
 
 def check_vectors(trainer: EncodingTrainer, folder: Path, items: Sequence[Any]) -> None:

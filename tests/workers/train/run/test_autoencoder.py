@@ -18,6 +18,7 @@ from tests.workers.train.run.stored import (
     stored,
     texts,
     trained,
+    untrained_loss,
 )
 from workers.nets.manifest import load_artifact
 from workers.nets.parts import Net
@@ -47,7 +48,7 @@ def wines() -> Stored:
 CASES: dict[str, tuple[Callable[[], Stored], AutoencoderParameters, float]] = {
     "digits": (digits, AutoencoderParameters(epochs=5, learning_rate=3e-3), 0.9),
     "digits, variational": (digits, AutoencoderParameters(kind="vae", epochs=4, kl_warmup_steps=40), 0.95),
-    "pictures by convolutions": (mnist, AutoencoderParameters(epochs=4, learning_rate=3e-3), 0.7),
+    "pictures by convolutions": (mnist, AutoencoderParameters(epochs=4, learning_rate=3e-3), 0.5),
     "codes": (mnist, AutoencoderParameters(kind="vq_vae", epochs=3, learning_rate=3e-3), 0.6),
     "texts": (news, AutoencoderParameters(epochs=4, learning_rate=2e-3), 0.97),
     "texts with words left out": (
@@ -72,7 +73,7 @@ def test_it_learns_what_it_is_given_and_its_vectors_are_kept(
     trainer, said = trained(parameters, rows, tmp_path)
 
     losses = curve(said)
-    assert losses[-1] < share * losses[0]
+    assert losses[-1] < share * untrained_loss(parameters, rows, tmp_path)
     found = export_model(trainer, rows, tmp_path / "model")
     assert (None, losses[-1]) == (found.generates, found.metrics["loss"])
     items = list(rows.rows["test"][:6])
@@ -86,14 +87,17 @@ def test_it_learns_what_it_is_given_and_its_vectors_are_kept(
 
 def test_pictures_that_are_too_small_for_convolutions_take_none(tmp_path: Path) -> None:
     nets = {
-        name: built(AutoencoderParameters(net=choice), data, tmp_path).model.net_name
-        for name, data, choice in (("8", digits(), "auto"), ("28", mnist(), "auto"), ("flat", mnist(), "mlp"))
+        name: built(parameters, data, tmp_path).model.net_name
+        for name, data, parameters in (
+            ("8", digits(), AutoencoderParameters()),
+            ("28", mnist(), AutoencoderParameters()),
+            ("flat", mnist(), AutoencoderParameters(net="mlp")),
+        )
     }
 
     assert {"8": "mlp_autoencoder", "28": "conv_autoencoder", "flat": "mlp_autoencoder"} == nets
 
 
-@torch.no_grad()
 def test_numbers_come_back_in_their_own_units(tmp_path: Path) -> None:
     """The whole net takes and gives rows as they are, although it was trained on standardised ones."""
     rows = wines()
@@ -102,7 +106,8 @@ def test_numbers_come_back_in_their_own_units(tmp_path: Path) -> None:
     export_model(trainer, rows, tmp_path / "model")
 
     net = load_artifact(tmp_path / "model" / "net").net
-    rebuilt = net(rows.rows["test"])
+    with torch.no_grad():
+        rebuilt = net(rows.rows["test"])
 
     spread = rows.rows["train"].std(0)
     error = ((rebuilt - rows.rows["test"]) / spread).square().mean()

@@ -1,6 +1,7 @@
 """Operators' models as a training of the service asks for them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,15 @@ from tests.workers.train.run.stored import (
     trained,
 )
 from workers.nets.manifest import load_artifact
+from workers.train.configs import FineTuneOptions
 from workers.train.run import CannotTrain, export_model
 from workers.train.run.hosted import FineTuneTrainer
+
+
+def options(parameters: FineTuneParameters, data: Stored, folder: Path, **spec: Any) -> FineTuneOptions:
+    found = built(parameters, data, folder, **spec).options
+    assert isinstance(found, FineTuneOptions)
+    return found
 
 
 def photographs() -> Stored:
@@ -51,14 +59,15 @@ def test_a_probe_tells_news_apart_and_another_training_goes_on_from_it(tmp_path:
     trainer, said = trained(PROBE, rows, tmp_path)
     assert curve(said)[-1] < curve(said)[0]
     found = export_model(trainer, rows, tmp_path / "model")
-    assert found.metrics["accuracy"] > 0.7
+    # Five classes.
+    assert found.metrics["accuracy"] > 0.6
     check_vectors(trainer, tmp_path / "model", rows.rows["test"][:4])
 
     full = FineTuneParameters(max_length=16, frozen_stages=6, rate_decay=0.5)
     second, said = trained(full, rows, tmp_path / "second", parent=tmp_path / "model", max_steps=4)
 
     assert curve(said)[0] < 1.2 * curve(said)[-1]
-    assert second.evaluate()["eval_epoch_metric"] > 0.7
+    assert second.evaluate()["eval_epoch_metric"] > 0.6
 
 
 def test_photographs_are_mirrored_where_the_whole_net_learns_and_drawings_never(tmp_path: Path) -> None:
@@ -66,7 +75,7 @@ def test_photographs_are_mirrored_where_the_whole_net_learns_and_drawings_never(
     part = FineTuneParameters(image_size=32, frozen_stages=3)
 
     chosen = [
-        built(parameters, data, tmp_path).options.augment
+        options(parameters, data, tmp_path).augment
         for parameters, data in (
             (full, photographs()),
             (part, photographs()),
@@ -80,13 +89,13 @@ def test_photographs_are_mirrored_where_the_whole_net_learns_and_drawings_never(
 def test_rows_that_are_seen_once_are_not_computed_beforehand(tmp_path: Path) -> None:
     rows = photographs()
 
-    assert not built(PROBE, rows, tmp_path, max_steps=5).options.cache
-    assert built(PROBE, rows, tmp_path, max_steps=50).options.cache
+    assert not options(PROBE, rows, tmp_path, max_steps=5).cache
+    assert options(PROBE, rows, tmp_path, max_steps=50).cache
 
 
 def test_training_goes_on_exactly(tmp_path: Path) -> None:
     rows = photographs()
-    parameters = FineTuneParameters(image_size=32, frozen_stages=10, batch_size=32)
+    parameters = FineTuneParameters(image_size=32, frozen_stages=8, batch_size=32)
 
     check_resume(lambda folder: built(parameters, rows, folder, max_steps=11), tmp_path, batch=6)
 

@@ -79,7 +79,8 @@ def test_a_loss_brings_the_norm_and_the_memory_that_suit_it(
 ) -> None:
     trainer = built(parameters, garments, tmp_path)
 
-    assert isinstance(trainer.model, Gan) and isinstance(trainer.options, GANOptions)
+    assert isinstance(trainer.model, Gan)
+    assert isinstance(trainer.options, GANOptions)
     assert norm == trainer.model.config.discriminator_norm  # type: ignore[attr-defined]
     assert betas == trainer.options.optimizers["d"].arguments["betas"]
 

@@ -18,6 +18,7 @@ from tests.workers.train.run.stored import (
     stored,
     texts,
     trained,
+    untrained_loss,
 )
 from workers.nets.manifest import load_artifact
 from workers.train.data import load_brown, load_phonemes, load_shakespeare
@@ -42,7 +43,7 @@ def shakespeare() -> Stored:
         [text[at : at + 5000] for at in range(0, len(text), 5000)]
         for text in (corpus.train[:100_000], corpus.test[:10_000])
     ]
-    return stored("texts", *parts, is_running_text=True)
+    return stored("texts", parts[0], parts[1], is_running_text=True)
 
 
 def tagged() -> Stored:
@@ -51,7 +52,7 @@ def tagged() -> Stored:
         [(words, [found.tags[tag] for tag in tags]) for words, tags in part]
         for part in (found.train[:800], found.test[:100])
     ]
-    return stored("tagged", *parts, classes=found.tags)
+    return stored("tagged", parts[0], parts[1], classes=found.tags)
 
 
 def phonemes() -> Stored:
@@ -59,15 +60,15 @@ def phonemes() -> Stored:
     parts = [
         [(word, " ".join(spoken)) for word, spoken in part] for part in (found.train[:1500], found.test[:100])
     ]
-    return stored("pairs", *parts)
+    return stored("pairs", parts[0], parts[1])
 
 
 CASES: dict[str, tuple[Callable[[], Stored], int, str, float]] = {
-    "names": (names, 120, "rnn_classifier", 0.9),
-    "news": (news, 60, "rnn_classifier", 0.9),
+    "names": (names, 120, "rnn_classifier", 0.8),
+    "news": (news, 50, "rnn_classifier", 0.97),
     "a running text": (shakespeare, 80, "rnn_language_model", 0.9),
-    "tags": (tagged, 60, "rnn_tagger", 0.8),
-    "pairs": (phonemes, 120, "rnn_seq2seq", 0.9),
+    "tags": (tagged, 60, "rnn_tagger", 0.7),
+    "pairs": (phonemes, 100, "rnn_seq2seq", 0.9),
 }
 
 
@@ -80,7 +81,7 @@ def test_the_data_says_the_task_and_it_is_learnt(
     trainer, said = trained(SMALL, rows, tmp_path, max_steps=steps)
 
     losses = curve(said)
-    assert losses[-1] < share * losses[0]
+    assert losses[-1] < share * untrained_loss(SMALL, rows, tmp_path, max_steps=steps)
     found = export_model(trainer, rows, tmp_path / "model")
     assert ("TEXT", losses[-1]) == (found.modality, found.metrics["loss"])
     assert net == load_artifact(tmp_path / "model" / "net").manifest.net

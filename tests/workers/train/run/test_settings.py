@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.messages.training import AutoencoderParameters, TrainingSpec
+from bus.messages.training import AutoencoderParameters, RnnParameters, TrainerParameters, TrainingSpec
 from tests.workers.train.run.stored import Stored, built, pictures, trained
-from workers.nets.manifest import ArtifactRefused
+from workers.nets.manifest import ArtifactRefused, load_artifact
 from workers.nets.validation import InvalidConfig, Problem
+from workers.train.datasets import SampleSource, open_prepared, validate
 from workers.train.report import CheckpointSaved, Evaluated, Finished, Progress, ignore
 from workers.train.run import CannotTrain, build_trainer, export_model, total_steps
 from workers.train.run import rows as rows_module
@@ -80,6 +81,29 @@ def test_the_same_training_is_the_same_bit_for_bit_and_leaves_random_numbers_alo
     assert one != other
 
 
+SAMPLES = {
+    "digits": AutoencoderParameters(),
+    "names": RnnParameters(hidden=16),
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), SAMPLES.items())
+def test_a_data_set_that_was_validated_is_trained_on(
+    name: str, parameters: TrainerParameters, tmp_path: Path
+) -> None:
+    validate(SampleSource(name=name), tmp_path / "data")
+    prepared = open_prepared(tmp_path / "data")
+    spec = TrainingSpec(name="mine", parameters=parameters, max_steps=2)
+    trainer = build_trainer(spec, prepared, tmp_path / "run", ignore, device="cpu")
+
+    trainer.train()
+
+    found = export_model(trainer, prepared, tmp_path / "model", data_name=name)
+    data = load_artifact(tmp_path / "model" / "encoder").manifest.data
+    assert (prepared.facts.modality, prepared.facts.sha256) == (found.modality, data.sha256)
+    assert (name, prepared.facts.num_rows) == (data.name, data.num_rows)
+
+
 @given(
     total=st.integers(1, 10**6),
     train=st.integers(2, 10**6),
@@ -99,6 +123,7 @@ def test_evaluations_are_few_and_cheap_and_there_is_one_at_the_end(
     assert looked_at <= min(test, 2000)
     assert ("steps" if looked_at else "no") == config.eval_strategy
     # The last one is at the last step, whatever is left over.
+    assert config.eval_steps is not None
     count = -(-total // config.eval_steps)
     assert 1 <= count <= 20
     assert looked_at <= 500 or looked_at * count <= max(2 * looked_at, 0.5 * total * batch)
