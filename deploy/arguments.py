@@ -48,6 +48,7 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     up.add_argument("--data-dir", metavar="DIR", help="where everything is kept [.data]")
     up.add_argument("--port", metavar="N", help="loopback port of the server; 0 takes a free one [8000]")
     up.add_argument("--workers", metavar="N", help="embedding workers to start [1]")
+    up.add_argument("--trainers", metavar="N", help="train workers to start; 0 for none [1]")
     up.set_defaults(module="up")
 
     serve = verbs.add_parser("serve", help="run one server process")
@@ -81,7 +82,7 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     schema.set_defaults(module="schema")
 
     doctor = verbs.add_parser(
-        "doctor", help="check database, bus, streams, consumers, object store and pools"
+        "doctor", help="check database, bus, streams, consumers, object store, pools and trainers"
     )
     _add_stack_option(doctor)
     _add_pool_option(doctor)

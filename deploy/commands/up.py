@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _configure(arguments: argparse.Namespace) -> StackConfig:
     environ = {name: value for name, value in os.environ.items() if value}
     up = load_with_options(
-        UpSettings, environ, {"data_dir": arguments.data_dir, "workers": arguments.workers}
+        UpSettings,
+        environ,
+        {"data_dir": arguments.data_dir, "workers": arguments.workers, "trainers": arguments.trainers},
     )
     port = str(find_free_port()) if arguments.port == "0" else arguments.port
     # Every process reads its own settings again; a wrong one should be heard of before anything has started.
@@ -70,6 +72,7 @@ def _configure(arguments: argparse.Namespace) -> StackConfig:
         folder=DataFolder(up.data_dir),
         port=server.port,
         workers=up.workers,
+        trainers=up.trainers,
         pools=[worker.worker_pool],
         drain_s=server.drain_s + server.leave_notice_s,
         command=_find_own_command(),

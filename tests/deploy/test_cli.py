@@ -28,6 +28,7 @@ def refused(script: Script, *arguments: str, **environ: str) -> tuple[int, str]:
         (["up", "--port", "-1"], "towhee-api: --port must be a whole number, at least 1, at most 65535"),
         (["up", "--port", ""], "towhee-api: --port needs a value"),
         (["up", "--workers", "0"], "towhee-api: --workers must be a whole number, at least 1, at most 64"),
+        (["up", "--trainers", "-1"], "towhee-api: --trainers must be a whole number, at least 0, at most 16"),
         (["up", "--data-dir", ""], "towhee-api: --data-dir needs a value"),
         (["serve"], "towhee-api: NATS_URL is not set: it must be a text, like nats://host:4222"),
     ],
