@@ -61,6 +61,9 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     embed = kinds.add_parser("embed", help="compute embeddings")
     _add_stack_option(embed)
     embed.set_defaults(module="work_embed")
+    train = kinds.add_parser("train", help="train models, look at data sets, make samples")
+    _add_stack_option(train)
+    train.set_defaults(module="work_train")
 
     migrate = verbs.add_parser("migrate", help="bring the database to the newest schema")
     _add_stack_option(migrate)

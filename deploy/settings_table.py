@@ -11,12 +11,13 @@ from bus.settings import PREFIX, Setting, describe
 from deploy.local.settings import UpSettings
 from server.settings import Settings as ServerSettings
 from workers.embed.settings import EmbedSettings
+from workers.train.service.settings import TrainSettings
 
 
 def all_settings() -> list[Setting]:
     """List each variable once, those that must be set first."""
     found: dict[str, Setting] = {}
-    for settings in (ServerSettings, EmbedSettings, UpSettings):
+    for settings in (ServerSettings, EmbedSettings, TrainSettings, UpSettings):
         for setting in describe(settings):
             found.setdefault(setting.variable, setting)
     return sorted(found.values(), key=lambda setting: setting.default is not None)

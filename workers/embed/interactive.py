@@ -16,9 +16,9 @@ from bus.port import Delivery
 from workers.embed.answers import answers
 from workers.embed.items import Embedded, EmbedRequest, Expired, Lane, ModelRefused, PipelineNotHosted
 from workers.embed.job_attempt import Tools
-from workers.embed.retries import backoff_s
 from workers.embed.sacrifice.engine import Died, NotStarted
 from workers.embed.sources import to_sources
+from workers.retries import backoff_s
 
 logger = logging.getLogger(__name__)
 

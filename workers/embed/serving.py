@@ -9,14 +9,14 @@ import msgspec
 from bus.messages import EmbedJob
 from bus.port import Delivery
 from bus.topology import embed_bulk, embed_interactive
+from workers.cancel_orders import CancelOrders
 from workers.embed.bulk import BulkHandler
-from workers.embed.cancel_orders import CancelOrders
 from workers.embed.interactive import InteractiveHandler
 from workers.embed.job_attempt import Tools
 from workers.embed.models.preloading import Preloading
-from workers.embed.pull_loop import PullLoop
 from workers.embed.registry import Announcer
 from workers.process import give_up
+from workers.pull_loop import PullLoop
 
 logger = logging.getLogger(__name__)
 
