@@ -56,6 +56,7 @@ def test_an_operators_command_with_nothing_to_work_on_says_how_to_get_it(
     [
         ("TOWHEE_API_PORT", "0", "TOWHEE_API_PORT must be a whole number, at least 1, at most 65535"),
         ("TOWHEE_API_WORKERS", "many", "TOWHEE_API_WORKERS must be a whole number, at least 1, at most 64"),
+        ("TOWHEE_API_TRAIN_DEVICE", "abacus", "TOWHEE_API_TRAIN_DEVICE must be one of auto, cpu, cuda"),
         ("TOWHEE_API_EMBED_TIMEOUT_S", "nan", "TOWHEE_API_EMBED_TIMEOUT_S must be a number, above 0"),
         ("TOWHEE_API_LOG_LEVEL", "LOUD", "TOWHEE_API_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR"),
         (
