@@ -249,6 +249,7 @@ class FaultStack:
             folder=self.folder,
             port=1,
             workers=self._num_workers,
+            trainers=0,
             pools=POOLS,
             drain_s=20.0,
             command=[sys.executable, "-c", _MAIN, str(_ROOT)],
