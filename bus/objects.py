@@ -1,8 +1,10 @@
 """Bytes by key: a folder on a laptop, S3 on a cluster, one library for both (obstore)."""
 
+import asyncio
 import hashlib
 import os
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -45,7 +47,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*
 
 
 class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
-    """Where content was put. The same content always gets the same key."""
+    """Where content was put, and what it is."""
 
     key: str
     sha256: str
@@ -123,6 +125,49 @@ class ObjectStore:
                 raise ObjectStoreError("the upload can't be written") from error
             raise
         return stored
+
+    async def put_file(self, key: str, path: Path) -> StoredObject:
+        """Write a file under a key, part by part; a reader sees all of it or what was there before.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        intake = _Intake(_read_file(path), sys.maxsize)
+        try:
+            await obstore.put_async(
+                self._store,
+                _checked(key),
+                intake.read(),
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+            self._ensure_kept(key)
+        except (BaseError, OSError) as error:
+            if intake.error is not None:
+                raise intake.error from error
+            raise ObjectStoreError(f"{key} can't be written") from error
+        return intake.as_object(key)
+
+    async def get_file(self, key: str, path: Path, *, max_bytes: int = sys.maxsize) -> StoredObject:
+        """Read an object into a file, which is there when all of it is.
+
+        Raises:
+            ObjectNotFound: nothing is stored under the key.
+            ObjectTooLarge: it has more than ``max_bytes``; nothing is kept.
+            OSError: the file can't be written.
+        """
+        intake = _Intake(self.stream(key), max_bytes)
+        part = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            with part.open("xb") as file:
+                async for chunk in intake.read():
+                    # A disk that is slow must not hold up the loop.
+                    await asyncio.to_thread(file.write, chunk)
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return intake.as_object(key)
 
     async def get(self, key: str) -> bytes:
         """Read an object whole.
@@ -278,9 +323,17 @@ class _Intake:
             raise ObjectTooLarge(f"more than {self._max_bytes} bytes")
         self._hash.update(chunk)
 
-    def as_object(self) -> StoredObject:
+    def as_object(self, key: str | None = None) -> StoredObject:
+        """Where it was put; the key is made of the digest unless there is one."""
         sha256 = self._hash.hexdigest()
-        return StoredObject(key=f"blobs/{sha256[:2]}/{sha256}", sha256=sha256, byte_size=self._byte_size)
+        key = key or f"blobs/{sha256[:2]}/{sha256}"
+        return StoredObject(key=key, sha256=sha256, byte_size=self._byte_size)
+
+
+async def _read_file(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk
 
 
 def _checked(key: str) -> str:

@@ -14,7 +14,12 @@ from bus.messages import (
     JobClaimed,
     JobClaimRefused,
     JobClaimsAnswered,
+    LetGoWork,
+    WorkClaimed,
+    WorkLetGo,
+    WorkRefused,
 )
+from bus.messages.work import ClaimWork, Lane
 from bus.port import Bus
 
 ASK_TIMEOUT_S = 2.0
@@ -59,6 +64,46 @@ async def claim_several(
         raise UnexpectedAnswer(f"claims were answered with {type(answer).__name__}")
     answers: list[JobClaimed | JobClaimRefused] = [*answer.claimed, *answer.refused]
     return {one.job_id: one for one in answers}
+
+
+async def claim_work(
+    bus: Bus, job_id: str, *, lane: Lane, pool: str, worker_id: str, timeout_s: float = ASK_TIMEOUT_S
+) -> WorkClaimed | WorkRefused:
+    """Ask any server for the job that is next in a lane; ``job_id`` is the one the message in hand names.
+
+    While an answer is late the same question is asked again, as `claim` does.
+
+    Raises:
+        NoAnswer: no server answered.
+        UnexpectedAnswer: what answered speaks of something else.
+    """
+    question = ClaimWork(job_id=job_id, lane=lane, pool=pool, worker_id=worker_id)
+    answer = await _ask_until_answered(bus, subjects.WORK_CLAIM, question, timeout_s)
+    if not isinstance(answer, WorkClaimed | WorkRefused):
+        raise UnexpectedAnswer(f"a claim was answered with {type(answer).__name__}")
+    return answer
+
+
+async def let_go_work(
+    bus: Bus,
+    job_id: str,
+    *,
+    attempt: int,
+    num_reports: int,
+    worker_id: str,
+    timeout_s: float = ASK_TIMEOUT_S,
+) -> WorkLetGo:
+    """Ask any server to let another worker go on; asked again while the answer is late, as `claim`.
+
+    Raises:
+        NoAnswer: no server answered.
+        UnexpectedAnswer: what answered speaks of something else.
+    """
+    question = LetGoWork(job_id=job_id, attempt=attempt, num_reports=num_reports, worker_id=worker_id)
+    answer = await _ask_until_answered(bus, subjects.WORK_LET_GO, question, timeout_s)
+    if not isinstance(answer, WorkLetGo):
+        raise UnexpectedAnswer(f"letting go was answered with {type(answer).__name__}")
+    return answer
 
 
 async def _ask_until_answered(bus: Bus, subject: str, question: Message, timeout_s: float) -> Message:

@@ -6,6 +6,9 @@ from typing import NoReturn
 
 from deploy.errors import WrongUse
 
+#: As the server spells them; it may have more one day, and says so itself.
+TRAINERS = ("gan", "autoencoder", "rnn", "semi_supervised", "fine_tune")
+
 EPILOG = """\
 Settings are environment variables; an option wins over its variable. An empty variable counts as not set.
 
@@ -48,6 +51,7 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     up.add_argument("--data-dir", metavar="DIR", help="where everything is kept [.data]")
     up.add_argument("--port", metavar="N", help="loopback port of the server; 0 takes a free one [8000]")
     up.add_argument("--workers", metavar="N", help="embedding workers to start [1]")
+    up.add_argument("--trainers", metavar="N", help="train workers to start; 0 for none [1]")
     up.set_defaults(module="up")
 
     serve = verbs.add_parser("serve", help="run one server process")
@@ -60,6 +64,9 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     embed = kinds.add_parser("embed", help="compute embeddings")
     _add_stack_option(embed)
     embed.set_defaults(module="work_embed")
+    train = kinds.add_parser("train", help="train models, look at data sets, make samples")
+    _add_stack_option(train)
+    train.set_defaults(module="work_train")
 
     migrate = verbs.add_parser("migrate", help="bring the database to the newest schema")
     _add_stack_option(migrate)
@@ -76,12 +83,14 @@ def build_parser(settings_help: Callable[[], str]) -> Parser:
     apply.set_defaults(module="bus_apply")
 
     _add_jobs(verbs)
+    _add_train(verbs)
+    _add_embed(verbs)
 
     schema = verbs.add_parser("schema", help="print the GraphQL schema")
     schema.set_defaults(module="schema")
 
     doctor = verbs.add_parser(
-        "doctor", help="check database, bus, streams, consumers, object store and pools"
+        "doctor", help="check database, bus, streams, consumers, object store, pools and trainers"
     )
     _add_stack_option(doctor)
     _add_pool_option(doctor)
@@ -102,6 +111,55 @@ def _add_jobs(verbs: "argparse._SubParsersAction[Parser]") -> None:
             command.add_argument("id", metavar="ID", help="as `towhee-api jobs dead` shows it")
         _add_stack_option(command)
         command.set_defaults(module="jobs")
+
+
+def _add_train(verbs: "argparse._SubParsersAction[Parser]") -> None:
+    train = verbs.add_parser("train", help="train a model on any server")
+    train.add_argument("file", metavar="FILE", nargs="?", help="a file of data, to be uploaded")
+    train.add_argument("--sample", metavar="NAME", help="a data set the server has, in place of FILE")
+    train.add_argument(
+        "--trainer",
+        metavar="NAME",
+        type=lambda name: name.lower().replace("-", "_"),
+        choices=TRAINERS,
+        help=f"which trainer: {', '.join(TRAINERS)}",
+    )
+    train.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the trainer is told, such as learning_rate=1e-3; may be given again",
+    )
+    train.add_argument("--name", help="name of data set and model [that of the file or sample]")
+    train.add_argument("--max-steps", type=int, metavar="N", help="steps in all")
+    train.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same model")
+    train.add_argument("--watch", action="store_true", help="show how it goes, until it has ended")
+    train.add_argument("--deploy", metavar="NAME", help="deploy the model as model/NAME at the end")
+    train.add_argument("--follow", metavar="JOB", help="watch a training that was started before")
+    train.add_argument("--cancel", metavar="JOB", help="stop a training")
+    _add_server_options(train)
+    train.set_defaults(module="train")
+
+
+def _add_embed(verbs: "argparse._SubParsersAction[Parser]") -> None:
+    embed = verbs.add_parser("embed", help="get vectors of files from any server")
+    embed.add_argument("files", metavar="FILE", nargs="+", help="a text or a picture")
+    embed.add_argument("--pipeline", metavar="NAME", default="auto", help="a pipeline, or model/NAME [auto]")
+    embed.add_argument(
+        "--output",
+        metavar="PATH",
+        help="where the vectors go: .npy, or a line of JSON each [standard output]",
+    )
+    _add_server_options(embed)
+    embed.set_defaults(module="embed")
+
+
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", metavar="URL", help="the server [http://127.0.0.1:8000]")
+    parser.add_argument("--key", metavar="KEY", help="API key; TOWHEE_API_KEY is seen by fewer")
+    parser.add_argument("--key-file", metavar="FILE", help="file with the API key")
 
 
 def _add_stack_option(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from bus import subjects
 from bus.client import NatsBus
 from bus.envelope import Message
 from bus.errors import BusError
-from bus.messages import AnnouncePipelines, PipelinesAnnounced
+from bus.messages import AnnouncePipelines, AnnounceTrainers, PipelinesAnnounced, TrainersAnnounced
 from bus.topology import Topology, apply
 from deploy.errors import CommandFailed, Noteworthy
 
@@ -75,6 +75,21 @@ class BusChecks:
             )
         return "; ".join(f"{pool} hosts {', '.join(sorted(found[pool]))}" for pool in self._pools)
 
+    async def ask_trainers(self) -> str:
+        """Ask the train workers to announce themselves, and wait until every pool has one that does.
+
+        Raises:
+            Noteworthy: a pool has none. Embedding needs none; trainings and data sets wait for one.
+        """
+        found = await self._find_trainers()
+        missing = [pool for pool in self._pools if not found[pool]]
+        if missing:
+            raise Noteworthy(
+                f"nobody trains for {', '.join(missing)}:"
+                " trainings and data sets wait there until towhee-api work train runs"
+            )
+        return "; ".join(f"{pool} trains on {', '.join(sorted(found[pool]))}" for pool in self._pools)
+
     async def ask_dead_letters(self) -> str:
         """Count what was given up, by what it was and why.
 
@@ -103,23 +118,59 @@ class BusChecks:
 
     async def _find_workers(self) -> dict[str, set[str]]:
         """Return the pipelines that are hosted now, by pool."""
-        bus = self._connected()
         found: defaultdict[str, set[str]] = defaultdict(set)
-        is_complete = asyncio.Event()
 
-        async def hear(message: Message) -> None:
+        def take(message: Message) -> None:
             if isinstance(message, PipelinesAnnounced) and not message.leaving:
                 for pipeline in message.pipelines:
                     found[pipeline.pool].add(pipeline.name)
-            if all(found[pool] for pool in self._pools):
-                is_complete.set()
 
-        following = await bus.follow(subjects.PIPELINES_ANNOUNCED, hear)
-        await bus.tell(subjects.PIPELINES_WANTED, AnnouncePipelines())
-        with suppress(TimeoutError):
-            await asyncio.wait_for(is_complete.wait(), _LISTEN_S)
-        await following.close()
+        await self._listen(
+            subjects.PIPELINES_ANNOUNCED,
+            take,
+            ask=(subjects.PIPELINES_WANTED, AnnouncePipelines()),
+            until=lambda: all(found[pool] for pool in self._pools),
+        )
         return found
+
+    async def _find_trainers(self) -> dict[str, set[str]]:
+        """Return the devices that are trained on now, by pool."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+
+        def take(message: Message) -> None:
+            if isinstance(message, TrainersAnnounced) and not message.leaving:
+                found[message.pool].add(message.device)
+
+        await self._listen(
+            subjects.TRAINERS_ANNOUNCED,
+            take,
+            ask=(subjects.TRAINERS_WANTED, AnnounceTrainers()),
+            until=lambda: all(found[pool] for pool in self._pools),
+        )
+        return found
+
+    async def _listen(
+        self,
+        subject: str,
+        take: Callable[[Message], None],
+        *,
+        ask: tuple[str, Message],
+        until: Callable[[], bool],
+    ) -> None:
+        """Ask workers to announce themselves, and take what they say until it is enough, or for a while."""
+        bus = self._connected()
+        is_enough = asyncio.Event()
+
+        async def hear(message: Message) -> None:
+            take(message)
+            if until():
+                is_enough.set()
+
+        following = await bus.follow(subject, hear)
+        await bus.tell(*ask)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_enough.wait(), _LISTEN_S)
+        await following.close()
 
     async def _compare(self, topology: Topology) -> None:
         changes = await apply(self._url, topology, dry_run=True, credentials=self._credentials)

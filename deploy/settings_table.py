@@ -8,15 +8,17 @@ import textwrap
 from collections.abc import Iterable
 
 from bus.settings import PREFIX, Setting, describe
+from deploy.client.settings import ClientSettings
 from deploy.local.settings import UpSettings
 from server.settings import Settings as ServerSettings
 from workers.embed.settings import EmbedSettings
+from workers.train.service.settings import TrainSettings
 
 
 def all_settings() -> list[Setting]:
     """List each variable once, those that must be set first."""
     found: dict[str, Setting] = {}
-    for settings in (ServerSettings, EmbedSettings, UpSettings):
+    for settings in (ServerSettings, EmbedSettings, TrainSettings, UpSettings, ClientSettings):
         for setting in describe(settings):
             found.setdefault(setting.variable, setting)
     return sorted(found.values(), key=lambda setting: setting.default is not None)

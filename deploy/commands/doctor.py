@@ -60,6 +60,7 @@ async def _examine(environ: Mapping[str, str], pools: list[str] | tuple[str, ...
             "streams": on_bus.ask_streams,
             "consumers": on_bus.ask_consumers,
             "pools": on_bus.ask_pools,
+            "trainers": on_bus.ask_trainers,
             "dead letters": on_bus.ask_dead_letters,
         }
         if "bus" in failed:

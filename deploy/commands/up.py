@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bus.settings import PREFIX, load
+from bus.settings import PREFIX, load, variable_of
 from deploy.environment import load_with_options
 from deploy.errors import WrongUse
 from deploy.local.folder import DataFolder
@@ -21,6 +21,7 @@ from deploy.settings_table import find_unknown
 from deploy.sockets import bind
 from server.settings import Settings as ServerSettings
 from workers.embed.settings import EmbedSettings
+from workers.train.service.settings import TrainSettings
 
 _SCRIPT = "towhee-api"
 _HOST = "127.0.0.1"
@@ -54,22 +55,28 @@ def run(arguments: argparse.Namespace) -> int:
 def _configure(arguments: argparse.Namespace) -> StackConfig:
     environ = {name: value for name, value in os.environ.items() if value}
     up = load_with_options(
-        UpSettings, environ, {"data_dir": arguments.data_dir, "workers": arguments.workers}
+        UpSettings,
+        environ,
+        {"data_dir": arguments.data_dir, "workers": arguments.workers, "trainers": arguments.trainers},
     )
     port = str(find_free_port()) if arguments.port == "0" else arguments.port
     # Every process reads its own settings again; a wrong one should be heard of before anything has started.
     server = load_with_options(ServerSettings, {**_ANY_ADDRESSES, **environ}, {"port": port})
     worker = load(EmbedSettings, {**_ANY_ADDRESSES, **environ})
+    load(TrainSettings, {**_ANY_ADDRESSES, **environ})
     if server.host not in {_HOST, "localhost"}:
         raise WrongUse(
             f"{PREFIX}HOST must be {_HOST}: `{_SCRIPT} up` listens on loopback only, "
             f"`{_SCRIPT} serve` anywhere"
         )
+    # No process of the stack asks a server as a user does.
+    environ.pop(variable_of("key"), None)
     environ |= {f"{PREFIX}PORT": str(server.port), f"{PREFIX}HOST": _HOST}
     return StackConfig(
         folder=DataFolder(up.data_dir),
         port=server.port,
         workers=up.workers,
+        trainers=up.trainers,
         pools=[worker.worker_pool],
         drain_s=server.drain_s + server.leave_notice_s,
         command=_find_own_command(),

@@ -34,6 +34,10 @@ class DataFolder:
         """Uploads and results."""
         return self.path / "objects"
 
+    def cache(self, name: str) -> Path:
+        """Where a worker may keep what it could fetch again."""
+        return self.path / "cache" / name
+
     @property
     def _endpoints(self) -> Path:
         return self.path / "secrets" / "endpoints.json"

@@ -32,6 +32,7 @@ class StackConfig(msgspec.Struct, frozen=True, kw_only=True):
     folder: DataFolder
     port: int
     workers: int
+    trainers: int
     #: The pools that get streams.
     pools: Sequence[str]
     #: How long work in hand may take when stopping.

@@ -16,3 +16,9 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[
         int, Meta(ge=1, le=64, description="Embedding workers that `up` starts; the same as `--workers`.")
     ] = 1
+    trainers: Annotated[
+        int,
+        Meta(
+            ge=0, le=16, description="Train workers that `up` starts, 0 for none; the same as `--trainers`."
+        ),
+    ] = 1

@@ -1,13 +1,17 @@
 """The whole of Towhee hosted API on one machine, under one supervisor: what `towhee-api up` runs.
 
 Every process is a direct child. What needs nobody starts at once: the workers load their models while
-PostgreSQL and NATS come up. Stopping goes from the outside in, so that work in hand finds what it needs.
+PostgreSQL and NATS come up. Train workers come last, when all that is waited for has the cores it wants.
+Stopping goes from the outside in, so that work in hand finds what it needs.
 """
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from enum import IntEnum
+from pathlib import Path
 
+from bus.settings import variable_of
 from deploy.environment import ADDRESSES
 from deploy.local.keeper import Keeper, Part, Say
 from deploy.local.nats import LocalNats
@@ -100,6 +104,7 @@ class Stack:
             self._say(f"starting server on port {config.port}")
             self._launch(group, Row.SERVER, command_part("server", ["serve"], environ, config))
             await wait_until_ready(config.port, self._say)
+            self._launch_trainers(group)
             for keeper in self._all_keepers():
                 keeper.has_been_up = True
             self._announce(f"ready http://127.0.0.1:{config.port}")
@@ -120,12 +125,26 @@ class Stack:
         return self._launch(group, Row.BUS, nats_part(self._config.folder, nats, self._config.pools))
 
     def _launch_workers(self, group: asyncio.TaskGroup) -> None:
-        # A worker holds no credential for the database.
-        environ = {name: value for name, value in self._environ.items() if name != "DATABASE_URL"}
         for number in range(1, self._config.workers + 1):
-            self._say(f"starting worker-{number}, which loads its models")
-            part = command_part(f"worker-{number}", ["work", "embed"], environ, self._config)
-            self._launch(group, Row.WORKERS, part)
+            name = f"worker-{number}"
+            self._say(f"starting {name}, which loads its models")
+            environ = self._environ_of_worker(name, cache="worker_models_dir")
+            self._launch(group, Row.WORKERS, command_part(name, ["work", "embed"], environ, self._config))
+
+    def _launch_trainers(self, group: asyncio.TaskGroup) -> None:
+        for number in range(1, self._config.trainers + 1):
+            name = f"trainer-{number}"
+            self._say(f"starting {name}")
+            environ = self._environ_of_worker(name, cache="train_cache_dir")
+            self._launch(group, Row.WORKERS, command_part(name, ["work", "train"], environ, self._config))
+
+    def _environ_of_worker(self, name: str, *, cache: str) -> Mapping[str, str]:
+        """Return what a worker is started with; ``cache`` is its setting for a folder of its own."""
+        # It holds no credential for the database.
+        environ = {name: value for name, value in self._environ.items() if name != "DATABASE_URL"}
+        folder = environ.get(variable_of(cache))
+        path = self._config.folder.cache(name) if folder is None else Path(folder).absolute() / name
+        return environ | {variable_of(cache): str(path)}
 
     async def _bring_up_database(self, group: asyncio.TaskGroup) -> None:
         if "DATABASE_URL" in self._environ:

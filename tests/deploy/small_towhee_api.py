@@ -79,6 +79,9 @@ def main() -> None:
             sys.stderr.write("towhee-api: TOWHEE_API_X must be a number\n")
             sys.exit(2)
         serve()
+    elif sys.argv[2] == "train" and "REFUSE_TRAINING" in os.environ:
+        sys.stderr.write("towhee-api: TOWHEE_API_TRAIN_X must be a number\n")
+        sys.exit(2)
     else:
         work()
     note(f"{name} ended")

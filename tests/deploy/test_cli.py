@@ -28,6 +28,7 @@ def refused(script: Script, *arguments: str, **environ: str) -> tuple[int, str]:
         (["up", "--port", "-1"], "towhee-api: --port must be a whole number, at least 1, at most 65535"),
         (["up", "--port", ""], "towhee-api: --port needs a value"),
         (["up", "--workers", "0"], "towhee-api: --workers must be a whole number, at least 1, at most 64"),
+        (["up", "--trainers", "-1"], "towhee-api: --trainers must be a whole number, at least 0, at most 16"),
         (["up", "--data-dir", ""], "towhee-api: --data-dir needs a value"),
         (["serve"], "towhee-api: NATS_URL is not set: it must be a text, like nats://host:4222"),
     ],
@@ -55,6 +56,7 @@ def test_an_operators_command_with_nothing_to_work_on_says_how_to_get_it(
     [
         ("TOWHEE_API_PORT", "0", "TOWHEE_API_PORT must be a whole number, at least 1, at most 65535"),
         ("TOWHEE_API_WORKERS", "many", "TOWHEE_API_WORKERS must be a whole number, at least 1, at most 64"),
+        ("TOWHEE_API_TRAIN_DEVICE", "abacus", "TOWHEE_API_TRAIN_DEVICE must be one of auto, cpu, cuda"),
         ("TOWHEE_API_EMBED_TIMEOUT_S", "nan", "TOWHEE_API_EMBED_TIMEOUT_S must be a number, above 0"),
         ("TOWHEE_API_LOG_LEVEL", "LOUD", "TOWHEE_API_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR"),
         (

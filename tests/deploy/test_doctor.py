@@ -12,7 +12,8 @@ import pytest
 from bus import subjects, topology
 from bus.client import NatsBus
 from bus.dead_letters import Death
-from bus.messages import EmbedJob
+from bus.envelope import Message
+from bus.messages import EmbedJob, TrainersAnnounced
 from bus.topology import Topology, apply
 from tests.support.script import Script
 from tests.support.tiny import Addresses, tiny_worker
@@ -35,6 +36,20 @@ async def worker(environ: dict[str, str]) -> Any:  # noqa: ANN401 - a fixture th
     """A worker of the default pool."""
     async with tiny_worker(Addresses(**{name.lower(): value for name, value in environ.items()})) as worker:
         yield worker
+
+
+@pytest.fixture
+async def trainer(nats_bus: NatsBus) -> None:
+    """A train worker of the default pool, as far as a doctor hears of it."""
+
+    async def announce(_: Message) -> None:
+        for number in range(2):
+            announced = TrainersAnnounced(
+                worker_id=f"trainer-{number}", pool="default", device="cpu", samples=[]
+            )
+            await nats_bus.tell(subjects.TRAINERS_ANNOUNCED, announced)
+
+    await nats_bus.follow(subjects.TRAINERS_WANTED, announce)
 
 
 class Doctor:
@@ -61,7 +76,7 @@ def doctor(towhee_api: Script, environ: dict[str, str]) -> Doctor:
 
 def only_failure(lines: list[str]) -> str:
     """The one line that is not well."""
-    [line] = [line for line in lines if not line.startswith("ok ")]
+    [line] = [line for line in lines if line.startswith("FAIL ")]
     return line
 
 
@@ -77,17 +92,18 @@ def admin(nats_url: str) -> Iterator[Callable[[str], Awaitable[Any]]]:
     return ask
 
 
-async def test_what_is_well_is_said_in_a_line_each(doctor: Doctor, worker: object) -> None:
+async def test_what_is_well_is_said_in_a_line_each(doctor: Doctor, worker: object, trainer: object) -> None:
     code, lines, error = await doctor.ask()
 
     assert (0, "") == (code, error), lines
-    assert ["ok"] * 7 == [line.split()[0] for line in lines]
+    assert ["ok"] * 8 == [line.split()[0] for line in lines]
     assert {
         "ok    bus: answers",
         "ok    database: answers, its schema is up to date",
         "ok    object store: can be written and read",
         "ok    consumers: as declared, for the pools default",
         "ok    pools: default hosts tiny",
+        "ok    trainers: default trains on cpu",
         "ok    dead letters: none",
     } <= set(lines)
 
@@ -159,6 +175,16 @@ async def test_a_pool_without_a_worker_is_named(doctor: Doctor, worker: object, 
     assert (1, f"FAIL  pools: {expected}") == (code, only_failure(lines))
 
 
+async def test_a_stack_that_does_not_train_is_worth_a_note_and_no_failure(
+    doctor: Doctor, worker: object
+) -> None:
+    code, lines, error = await doctor.ask()
+
+    assert (0, "") == (code, error)
+    said = "nobody trains for default: trainings and data sets wait there until towhee-api work train runs"
+    assert f"note  trainers: {said}" in lines
+
+
 async def test_dead_letters_are_counted_by_what_they_are_and_why_and_are_no_failure(
     doctor: Doctor, nats_bus: NatsBus
 ) -> None:
@@ -212,7 +238,10 @@ def test_nobody_there_is_said_for_each_part(towhee_api: Script, tmp_path: Path) 
     assert 1 == done.returncode
     *failed, skipped = done.stdout.splitlines()
     assert ["FAIL"] * 3 == [line[:4] for line in failed]
-    assert "-     streams, consumers, pools, dead letters: not asked, as the bus does not answer" == skipped
+    assert (
+        "-     streams, consumers, pools, trainers, dead letters: not asked, as the bus does not answer"
+        == skipped
+    )
 
 
 def test_without_an_address_or_a_stack_it_says_how_to_get_one(towhee_api: Script, tmp_path: Path) -> None:

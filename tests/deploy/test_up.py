@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from deploy.local.readiness import ask
 from tests.support.script import ROOT, Script
 from tests.support.stack import RunningStack, eventually, running_stack
 
-CHILDREN = ["nats-server", "postgres", "towhee-api serve", "towhee-api work embed"]
+CHILDREN = ["nats-server", "postgres", "towhee-api serve", "towhee-api work embed", "towhee-api work train"]
 
 
 @contextmanager
@@ -57,8 +57,14 @@ class SmallStacks:
         return self.script.run("migrate", "--data-dir", str(self.data_dir), env=self.env)
 
     @contextmanager
-    def up(self, *before: str, **env: str) -> Iterator[RunningStack]:
-        with running_stack(self.script, self.data_dir, env=self.env | env, before=before) as stack:
+    def up(self, *before: str, options: Sequence[str] = (), **env: str) -> Iterator[RunningStack]:
+        with running_stack(
+            self.script,
+            self.data_dir,
+            options=("--port", "0", *options),
+            env=self.env | env,
+            before=before,
+        ) as stack:
             yield stack
 
 
@@ -99,7 +105,8 @@ def mentioning(folder: Path) -> list[psutil.Process]:
 def test_it_says_what_it_does_and_once_that_it_is_ready_then_stops_in_order(small: SmallStacks) -> None:
     with small.up() as stack:
         assert ask(stack.port)[0]
-        assert [1, 1, 1, 1] == [len(stack.find(name)) for name in CHILDREN]
+        assert eventually(lambda: [1] * 5 == [len(stack.find(name)) for name in CHILDREN])
+        assert eventually(lambda: 2 == small.journal.count("work started"))
         processes = stack.processes()
 
         assert 0 == stack.stop()
@@ -112,12 +119,13 @@ def test_it_says_what_it_does_and_once_that_it_is_ready_then_stops_in_order(smal
         "starting worker-1, which loads its models",
         "starting postgres",
     ] == said[:4]
+    assert ["starting trainer-1", f"ready {stack.url}"] == said[-7:-5]
     assert [f"ready {stack.url}"] == [line for line in said if line.startswith("ready")]
-    assert ["stopped server", "stopped worker-1", "stopped nats", "stopped postgres"] == said[-4:]
-    assert ["serve ended", "work ended"] == small.journal[-2:]
+    assert ["stopped server", "stopped worker-1, trainer-1", "stopped nats", "stopped postgres"] == said[-4:]
+    assert ["serve ended", "work ended", "work ended"] == small.journal[-3:]
 
 
-def test_nothing_listens_beyond_loopback_and_the_worker_holds_no_key_to_the_database(
+def test_nothing_listens_beyond_loopback_and_no_worker_holds_a_key_to_the_database(
     shared: tuple[SmallStacks, RunningStack],
 ) -> None:
     _, stack = shared
@@ -127,11 +135,28 @@ def test_nothing_listens_beyond_loopback_and_the_worker_holds_no_key_to_the_data
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     }
-    worker, server = stack.find("towhee-api work embed"), stack.find("towhee-api serve")
+    environs = {
+        name: psutil.Process(eventually(lambda name=name: stack.find(name))[0]).environ()
+        for name in CHILDREN[2:]
+    }
 
     assert {"127.0.0.1"} == listening
-    assert "DATABASE_URL" not in psutil.Process(worker[0]).environ()
-    assert "DATABASE_URL" in psutil.Process(server[0]).environ()
+    assert {name: "serve" in name for name in environs} == {
+        name: "DATABASE_URL" in environ for name, environ in environs.items()
+    }
+
+
+def test_each_worker_has_a_folder_of_its_own_for_what_it_can_fetch_again(
+    shared: tuple[SmallStacks, RunningStack],
+) -> None:
+    small, stack = shared
+    worker, trainer = [
+        psutil.Process(eventually(lambda kind=kind: stack.find(f"towhee-api work {kind}"))[0]).environ()
+        for kind in ("embed", "train")
+    ]
+
+    assert str(small.data_dir / "cache" / "worker-1") == worker["TOWHEE_API_WORKER_MODELS_DIR"]
+    assert str(small.data_dir / "cache" / "trainer-1") == trainer["TOWHEE_API_TRAIN_CACHE_DIR"]
 
 
 def test_a_second_one_on_the_same_folder_is_refused_and_does_no_harm(
@@ -148,6 +173,7 @@ def test_a_second_one_on_the_same_folder_is_refused_and_does_no_harm(
 
 def test_each_part_that_is_killed_is_started_again(shared: tuple[SmallStacks, RunningStack]) -> None:
     small, stack = shared
+    eventually(lambda: all(stack.find(name) for name in CHILDREN))
     killed = {name: stack.kill(name) for name in CHILDREN}
 
     for name, pids in killed.items():
@@ -224,6 +250,24 @@ def test_a_child_that_refuses_its_settings_ends_it_with_the_same_code(small: Sma
     assert last.startswith("towhee-api: server refuses its settings: ended with code 2")
     assert last.endswith("TOWHEE_API_X must be a number")
     assert [] == mentioning(small.data_dir)
+
+
+def test_it_runs_as_many_train_workers_as_it_is_told_none_among_them(small: SmallStacks) -> None:
+    with small.up(options=["--trainers", "2"]) as stack:
+        assert stack.url
+        assert eventually(lambda: 2 == len(stack.find("towhee-api work train")))
+    with small.up(TOWHEE_API_TRAINERS="0") as stack:
+        assert stack.url
+        assert 0 == stack.stop()
+    assert "trainer" not in stack.output
+
+
+def test_a_train_worker_that_does_not_come_up_is_said_and_the_rest_goes_on(small: SmallStacks) -> None:
+    with small.up(REFUSE_TRAINING="1") as stack:
+        assert stack.url
+        assert eventually(lambda: 2 <= stack.output.count("trainer-1 ended with code 2"))
+        assert ask(stack.port)[0]
+    assert "TOWHEE_API_TRAIN_X must be a number; starting it again in" in stack.output
 
 
 def test_an_ordinary_user_can_run_it_too(small: SmallStacks, place: Path) -> None:

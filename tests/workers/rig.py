@@ -12,6 +12,7 @@ from bus import subjects
 from bus.envelope import Message
 from bus.messages import (
     ClaimJob,
+    DeployedModel,
     EmbeddingRefused,
     EmbedJob,
     EmbedNow,
@@ -32,6 +33,7 @@ from bus.port import Bus, Subscription
 from bus.topology import PROJECTION
 from workers.embed.engine import Engine
 from workers.embed.job_attempt import Tools
+from workers.embed.models.shelf import ModelShelf
 from workers.embed.registry import Announcer
 from workers.embed.sacrifice.engine import SacrificialEngine
 from workers.embed.serving import EmbedWorker, ServeSettings
@@ -61,20 +63,24 @@ class RunningWorker:
         *,
         stuck_s: float = DEADLINE_S,
         heartbeat_every_s: float = 0.02,
+        models: ModelShelf | None = None,
+        alone: SacrificialEngine | None = None,
     ) -> None:
-        self.alone = SacrificialEngine("tests.workers.poison:load")
+        self.alone = alone or SacrificialEngine("tests.workers.poison:load")
         tools = Tools(
             bus=bus,
             engine=engine,
             alone=self.alone,
             objects=objects,
             worker_id="worker-1",
+            models=models,
             heartbeat_every_s=heartbeat_every_s,
         )
         self._stop = asyncio.Event()
         self.given_up: list[str] = []
         settings = ServeSettings(pool=POOL, drain_s=10.0, stuck_s=stuck_s, give_up=self.given_up.append)
-        self._worker = EmbedWorker(tools, Announcer(bus, "worker-1", []), settings)
+        announcer = Announcer(bus, "worker-1", [], models_pool=POOL if models else None)
+        self._worker = EmbedWorker(tools, announcer, settings)
         self.task = asyncio.create_task(self._worker.serve(self._stop))
 
     def tell_to_stop(self) -> None:
@@ -143,6 +149,8 @@ class JobServer:
         self._objects = objects
         self._pipeline = pipeline
         self._specs: dict[str, JobSpec] = {}
+        #: What the jobs that are created from now on are embedded by.
+        self.model: DeployedModel | None = None
         self._attempts: dict[str, int] = {}
         self.refuse: Literal["cancelled", "finished", "unknown"] | None = None
         self.verdict: Literal["continue", "cancel", "superseded"] = "continue"
@@ -177,7 +185,11 @@ class JobServer:
         inputs_key = f"inputs/{job_id}"
         await self._objects.put(inputs_key, encode_inputs(as_inputs(inputs)))
         self._specs[job_id] = JobSpec(
-            pipeline=self._pipeline, inputs_key=inputs_key, item_count=len(inputs), chunk_size=chunk_size
+            pipeline=self._pipeline,
+            inputs_key=inputs_key,
+            item_count=len(inputs),
+            chunk_size=chunk_size,
+            model=self.model,
         )
         await self.publish(job_id)
 

@@ -20,7 +20,7 @@ from tests.workers.rig import JobServer, RunningWorker, as_inputs, rows, soon
 from tests.workers.toys import DIMENSION, StartEngine, ToyPipeline, rows_of
 from workers.embed.batching import BatchLimits
 from workers.embed.engine import EngineSettings
-from workers.embed.retries import LONGEST_S, backoff_s
+from workers.retries import LONGEST_S, backoff_s
 from workers.towhee_door import TowheeDoor
 
 JOB = "job-1"

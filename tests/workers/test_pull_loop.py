@@ -11,7 +11,7 @@ from bus.messages import EmbedJob
 from bus.port import Delivery, Puller
 from bus.topology import embed_bulk
 from tests.workers.rig import soon
-from workers.embed.pull_loop import PullLoop
+from workers.pull_loop import PullLoop
 
 POOL = "default"
 

@@ -19,8 +19,10 @@ from bus.envelope import Message
 from bus.messages import PipelinesAnnounced
 from bus.objects import ObjectStore
 from bus.topology import Limits, Topology, apply
+from tests.workers.deployed import deploy
 from tests.workers.rig import Caller, JobServer, rows, soon
 from workers.embed.hosting import Pipeline
+from workers.nets.manifest import load_artifact
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = "text-embedding-minilm"
@@ -88,6 +90,7 @@ def running_worker(
         "NATS_URL": nats_url,
         "OBJECT_STORE_URL": (tmp_path / "objects").as_uri(),
         "TOWHEE_API_WORKER_PIPELINES": PIPELINE,
+        "TMPDIR": str(tmp_path),
     }
     code = "import sys; from workers.embed.worker import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code], env=environ, cwd=tmp_path, stderr=stderr)
@@ -127,6 +130,30 @@ async def test_a_worker_serves_drains_on_sigterm_and_its_successor_goes_on(
     assert (rows(answer.vectors, 384) * expected).sum() > 0.99999
     assert list(range(NUM_CHUNKS)) == [chunk.chunk for chunk in chunks]
     assert {1, 2} == {chunk.attempt for chunk in chunks}
+
+
+async def test_a_deployed_model_answers_within_five_seconds_and_leaves_no_file_behind(
+    server: Server, caller: Caller, objects: ObjectStore, empty_nats_url: str, tmp_path: Path
+) -> None:
+    model = await deploy(objects, tmp_path / "artifact", "sentences")
+    before = _files_in(tmp_path)
+    with running_worker(empty_nats_url, tmp_path) as worker:
+        await server.wait_for_worker(worker)
+
+        await caller.ask(["the lion sleeps"], pipeline="model/mine", model=model)
+        (answer,) = await caller.answers(1, within_s=5)
+
+        worker.send_signal(signal.SIGTERM)
+        assert 0 == await exit_code(worker)
+    vector = load_artifact(tmp_path / "objects" / model.prefix).embed(["the lion sleeps"])
+    expected = vector / np.linalg.norm(vector)
+    assert np.allclose(expected, rows(answer.vectors, model.dimension), atol=1e-5)
+    assert "default" == server.announcements[0].models_pool
+    assert before == _files_in(tmp_path)
+
+
+def _files_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 async def test_what_a_killed_worker_held_is_done_by_the_next(

@@ -19,12 +19,12 @@ from bus.dead_letters import Death
 from bus.errors import BusError
 from bus.messages import EmbedJob, JobAttemptFailed, JobAttemptLetGo, JobClaimed, JobClaimRefused
 from bus.port import Delivery
-from workers.embed.cancel_orders import CancelOrders
+from workers.cancel_orders import CancelOrders
 from workers.embed.claiming import Claiming
 from workers.embed.items import PipelineNotHosted
 from workers.embed.job_attempt import DiedOf, End, Hopeless, JobAttempt, Signals, Tools
-from workers.embed.retries import backoff_s
 from workers.embed.sacrifice.engine import NotStarted
+from workers.retries import backoff_s
 
 logger = logging.getLogger(__name__)
 

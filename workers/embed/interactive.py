@@ -14,11 +14,11 @@ from bus.errors import ObjectStoreError
 from bus.messages import EmbeddingRefused, EmbedNow
 from bus.port import Delivery
 from workers.embed.answers import answers
-from workers.embed.items import EmbedRequest, Expired, Lane, PipelineNotHosted
+from workers.embed.items import Embedded, EmbedRequest, Expired, Lane, ModelRefused, PipelineNotHosted
 from workers.embed.job_attempt import Tools
-from workers.embed.retries import backoff_s
 from workers.embed.sacrifice.engine import Died, NotStarted
 from workers.embed.sources import to_sources
+from workers.retries import backoff_s
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,8 @@ class InteractiveHandler:
     """Answers `EmbedNow` commands."""
 
     def __init__(self, tools: Tools) -> None:
+        self._tools = tools
         self._bus = tools.bus
-        self._engine = tools.engine
-        self._alone = tools.alone
-        self._objects = tools.objects
 
     async def handle(self, delivery: Delivery) -> None:
         """Answer one command and settle it.
@@ -67,15 +65,9 @@ class InteractiveHandler:
         if num_delivered > _MAX_DELIVERIES:
             await self._refuse(command, "INTERNAL", "The inputs could not be embedded.")
             return
-        request = EmbedRequest(
-            pipeline=command.pipeline,
-            sources=to_sources(command.inputs, self._objects),
-            lane=Lane.INTERACTIVE,
-            deadline=time.monotonic() + left_s,
-        )
+        is_suspect = num_delivered >= _SUSPECT_DELIVERIES
         try:
-            is_suspect = num_delivered >= _SUSPECT_DELIVERIES
-            embedded = await (self._alone if is_suspect else self._engine).embed(request)
+            embedded = await self._embed(command, time.monotonic() + left_s, is_suspect=is_suspect)
         except Expired:
             return
         except Died as died:
@@ -86,8 +78,23 @@ class InteractiveHandler:
         except PipelineNotHosted:
             await self._refuse(command, "PIPELINE_UNAVAILABLE", f"No worker hosts {command.pipeline} now.")
             return
+        except ModelRefused as refused:
+            await self._refuse(command, refused.code, refused.message)
+            return
         for answer in answers(command, embedded):
             await self._bus.tell(command.reply_to, answer)
+
+    async def _embed(self, command: EmbedNow, deadline: float, *, is_suspect: bool) -> Embedded:
+        tools = self._tools
+        embedder = tools.alone if is_suspect else tools.engine
+        async with tools.hosting(command.pipeline, command.model, embedder, deadline=deadline) as pipeline:
+            request = EmbedRequest(
+                pipeline=pipeline,
+                sources=to_sources(command.inputs, tools.objects),
+                lane=Lane.INTERACTIVE,
+                deadline=deadline,
+            )
+            return await embedder.embed(request)
 
     async def _refuse(self, command: EmbedNow, code: str, message: str) -> None:
         refused = EmbeddingRefused(

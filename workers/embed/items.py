@@ -107,3 +107,21 @@ class Expired(Exception):
 
 class PipelineNotHosted(Exception):
     """This worker has no pipeline of that name."""
+
+
+class ModelNotAtHand(PipelineNotHosted):
+    """This worker can't load a deployed model now; another may, or this one later."""
+
+
+class ModelRefused(Exception):
+    """A deployed model embeds nothing, here or anywhere.
+
+    Attributes:
+        code: an ErrorCode of the public contract.
+        message: one sentence for the person who asked, free of internals.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

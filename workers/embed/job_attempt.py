@@ -4,20 +4,30 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import Enum, auto
 
 import msgspec
 
 from bus import subjects
 from bus.errors import BusError, ObjectNotFound
-from bus.messages import Input, ItemsEmbedded, JobClaimed
+from bus.messages import DeployedModel, Input, ItemsEmbedded, JobClaimed
 from bus.messages.embedding import decode_inputs
 from bus.objects import ObjectStore
 from bus.port import Bus
 from bus.requests import heartbeat
 from workers.embed.answers import item_errors, row_bytes
 from workers.embed.engine import Engine
-from workers.embed.items import Embedder, EmbedRequest, Lane
+from workers.embed.items import (
+    Embedded,
+    Embedder,
+    EmbedRequest,
+    Lane,
+    ModelNotAtHand,
+    ModelRefused,
+    Source,
+)
+from workers.embed.models.shelf import ModelShelf
 from workers.embed.sacrifice.engine import Died
 from workers.embed.sources import to_sources
 
@@ -43,8 +53,32 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     alone: Embedder
     objects: ObjectStore
     worker_id: str
+    #: Deployed models; None where none are served.
+    models: ModelShelf | None = None
     heartbeat_every_s: float = _HEARTBEAT_EVERY_S
     handover_s: float = _HANDOVER_S
+
+    def hosting(
+        self,
+        pipeline: str,
+        model: DeployedModel | None,
+        embedder: Embedder,
+        *,
+        deadline: float | None = None,
+    ) -> AbstractAsyncContextManager[str]:
+        """Give what to ask ``embedder`` for; a deployed model is at hand until the block ends.
+
+        Raises:
+            ModelNotAtHand: no models are served here.
+            Exception: see `ModelShelf.borrowed`.
+        """
+        if model is None:
+            return nullcontext(pipeline)
+        if self.models is None:
+            raise ModelNotAtHand(pipeline)
+        if embedder is self.alone:
+            return self.models.files_held(model, deadline=deadline)
+        return self.models.borrowed(model, deadline=deadline)
 
 
 class End(Enum):
@@ -189,12 +223,12 @@ class JobAttempt:
         claim, tools = self._claim, self._tools
         first_index = chunk * claim.spec.chunk_size
         items = inputs[first_index : first_index + claim.spec.chunk_size]
-        sources = to_sources(items, tools.objects)
-        request = EmbedRequest(pipeline=claim.spec.pipeline, sources=sources, lane=Lane.BULK)
         try:
-            embedded = await self._embedder.embed(request)
+            embedded = await self._embed(to_sources(items, tools.objects))
         except Died as died:
             raise DiedOf(first_index + died.index, died.how) from died
+        except ModelRefused as refused:
+            raise Hopeless(refused.message, code=refused.code) from refused
         # Beside the inputs: a folder for each attempt would cost a small job more than its vectors.
         vectors_key = f"jobs/{claim.job_id}/{claim.attempt}-{chunk}.f32"
         await tools.objects.put(vectors_key, row_bytes(embedded.vectors))
@@ -214,6 +248,14 @@ class JobAttempt:
         await tools.bus.publish(
             subjects.job_event(claim.job_id), message, message_id=f"{claim.job_id}:{claim.attempt}:{chunk}"
         )
+
+    async def _embed(self, sources: list[Source]) -> Embedded:
+        # For each chunk: a long job must not keep other models from their room.
+        spec = self._claim.spec
+        async with self._tools.hosting(spec.pipeline, spec.model, self._embedder) as pipeline:
+            return await self._embedder.embed(
+                EmbedRequest(pipeline=pipeline, sources=sources, lane=Lane.BULK)
+            )
 
     async def _listen(self) -> End:
         """Say that the attempt is alive until a server answers that it should not be."""

@@ -42,9 +42,20 @@ class Announcer:
         worker_id: str,
         pipelines: list[HostedPipeline],
         *,
+        models_pool: str | None = None,
         every_s: float = ANNOUNCE_EVERY_S,
     ) -> None:
+        """Nothing is said yet.
+
+        Args:
+            bus: where it is said.
+            worker_id: who says it.
+            pipelines: what is hosted.
+            models_pool: the pool for which deployed models are loaded, if any.
+            every_s: seconds between two announcements.
+        """
         self._bus = bus
+        self._models_pool = models_pool
         self._worker_id = worker_id
         self._pipelines = pipelines
         self._every_s = every_s
@@ -74,7 +85,12 @@ class Announcer:
             await asyncio.sleep(self._every_s)
 
     async def _announce(self, *, leaving: bool = False) -> None:
-        message = PipelinesAnnounced(worker_id=self._worker_id, pipelines=self._pipelines, leaving=leaving)
+        message = PipelinesAnnounced(
+            worker_id=self._worker_id,
+            pipelines=self._pipelines,
+            leaving=leaving,
+            models_pool=self._models_pool,
+        )
         try:
             await self._bus.tell(subjects.PIPELINES_ANNOUNCED, message)
         except BusError as error:

@@ -9,13 +9,14 @@ import msgspec
 from bus.messages import EmbedJob
 from bus.port import Delivery
 from bus.topology import embed_bulk, embed_interactive
+from workers.cancel_orders import CancelOrders
 from workers.embed.bulk import BulkHandler
-from workers.embed.cancel_orders import CancelOrders
 from workers.embed.interactive import InteractiveHandler
 from workers.embed.job_attempt import Tools
-from workers.embed.pull_loop import PullLoop
+from workers.embed.models.preloading import Preloading
 from workers.embed.registry import Announcer
 from workers.process import give_up
+from workers.pull_loop import PullLoop
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class EmbedWorker:
         self._draining = asyncio.Event()
         bus, pool = tools.bus, settings.pool
         self._orders = CancelOrders(bus)
+        self._preloading = None if tools.models is None else Preloading(bus, tools.models, pool=pool)
         interactive = InteractiveHandler(tools)
         bulk = BulkHandler(tools, self._draining, self._orders)
         self._loops = (
@@ -67,6 +69,8 @@ class EmbedWorker:
     async def serve(self, stop: asyncio.Event) -> None:
         """Announce and pull until ``stop`` is set, then drain."""
         await self._orders.start()
+        if self._preloading is not None:
+            await self._preloading.start()
         await self._announcer.start()
         lanes = [asyncio.create_task(loop.run(self._draining)) for loop in self._loops]
         stopped = asyncio.create_task(stop.wait())
@@ -89,6 +93,8 @@ class EmbedWorker:
             for task in (stopped, watching, *lanes):
                 task.cancel()
             await asyncio.gather(stopped, watching, *lanes, return_exceptions=True)
+            if self._preloading is not None:
+                await self._preloading.close()
             await self._orders.close()
 
     async def _watch(self) -> None:

@@ -1,5 +1,6 @@
 """Settings of the embed worker, read once from the environment."""
 
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
@@ -23,3 +24,15 @@ class EmbedSettings(WorkerSettings, frozen=True, kw_only=True):
     worker_max_pixels: Annotated[
         Count, Meta(description="Images that claim more pixels are refused before they are decoded.")
     ] = 40_000_000
+    worker_models_bytes: Annotated[
+        Count,
+        Meta(
+            description="Deployed models that are kept loaded, and as files on disk: at most so many bytes."
+        ),
+    ] = 2 * 1024**3
+    worker_models_dir: Annotated[
+        Path | None,
+        Meta(
+            description="Folder for the files of deployed models, each worker's own; empty: a temporary one."
+        ),
+    ] = None

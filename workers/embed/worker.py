@@ -5,8 +5,10 @@ import gc
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import uuid4
 
 from bus.client import NatsBus
@@ -16,6 +18,8 @@ from workers.embed.batching import BatchLimits
 from workers.embed.engine import Engine, EngineSettings
 from workers.embed.hosting import Pipeline
 from workers.embed.job_attempt import Tools
+from workers.embed.models.files import ModelFiles
+from workers.embed.models.shelf import ModelShelf
 from workers.embed.pipelines.table import PIPELINES, PipelineEntry
 from workers.embed.registry import Announcer, hosted_pipelines
 from workers.embed.sacrifice.engine import SacrificialEngine
@@ -25,8 +29,8 @@ from workers.process import ReadyFile, WorkerFailed, run_worker
 
 logger = logging.getLogger(__name__)
 
-#: What a sacrificial child loads its pipeline with.
-_LOADER = "workers.embed.pipelines.loading:load_alone"
+#: What a sacrificial child loads its pipeline, or model, with.
+_LOADER = "workers.embed.models.alone:load_alone"
 
 
 async def run(settings: EmbedSettings, stop: asyncio.Event) -> None:
@@ -64,15 +68,28 @@ async def _start(
         bus = await NatsBus.connect(settings.nats_url, name=worker_id, credentials=settings.nats_credentials)
         stack.push_async_callback(bus.close)
         objects = ObjectStore.open(settings.object_store_url)
-        engine = Engine(await loading, _engine_settings(settings))
+        pipelines = await loading
     finally:
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
+    engine = Engine(pipelines, _engine_settings(settings))
     stack.push_async_callback(engine.close)
-    announcer = Announcer(bus, worker_id, hosted_pipelines(entries, settings.worker_pool))
-    alone = SacrificialEngine(_LOADER, {"max_pixels": settings.worker_max_pixels})
+    folder = settings.worker_models_dir or Path(
+        stack.enter_context(tempfile.TemporaryDirectory(prefix="towhee-models-"))
+    )
+    models = _shelf(settings, ModelFiles(objects, folder, max_bytes=settings.worker_models_bytes), pipelines)
+    stack.push_async_callback(models.close)
+    alone = SacrificialEngine(
+        _LOADER, {"max_pixels": settings.worker_max_pixels, "models_folder": str(folder.absolute())}
+    )
     stack.push_async_callback(alone.close)
-    tools = Tools(bus=bus, engine=engine, alone=alone, objects=objects, worker_id=worker_id)
+    announcer = Announcer(
+        bus,
+        worker_id,
+        hosted_pipelines(entries, settings.worker_pool),
+        models_pool=settings.worker_pool,
+    )
+    tools = Tools(bus=bus, engine=engine, alone=alone, objects=objects, worker_id=worker_id, models=models)
     serve = ServeSettings(pool=settings.worker_pool, drain_s=settings.drain_s)
     return EmbedWorker(tools, announcer, serve)
 
@@ -111,3 +128,15 @@ def _load(settings: EmbedSettings, entries: Sequence[PipelineEntry]) -> dict[str
     gc.collect()
     gc.freeze()
     return pipelines
+
+
+def _shelf(settings: EmbedSettings, files: ModelFiles, pipelines: dict[str, Pipeline]) -> ModelShelf:
+    """Serve deployed models beside the pipelines."""
+
+    def load(folder: Path, dimension: int) -> Pipeline:
+        # On its thread: most workers never see a deployed model, and need none of the nets.
+        from workers.embed.models.trained import open_trained  # noqa: PLC0415
+
+        return open_trained(folder, dimension=dimension, max_pixels=settings.worker_max_pixels)
+
+    return ModelShelf(files, load, pipelines)

@@ -77,10 +77,18 @@ class BagInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def prepare(self, items: Sequence[str], tokenizer: Tokenizer) -> Tensor:
         """One row a text."""
-        counts = torch.zeros(len(items), self.vocabulary_size)
-        for row, encoding in enumerate(tokenizer.encode_batch(list(items))):
-            ids = torch.tensor(encoding.ids, dtype=torch.long)
-            counts[row] = ids.bincount(minlength=self.vocabulary_size)[: self.vocabulary_size]
+        return self.batch([encoding.ids for encoding in tokenizer.encode_batch(list(items))])
+
+    def row(self, ids: list[int]) -> list[int]:
+        """What `batch` takes of one text, given all of its tokens."""
+        return ids
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """What `prepare` makes of the tokens of several texts."""
+        counts = torch.zeros(len(rows), self.vocabulary_size)
+        for row, ids in enumerate(rows):
+            counted = torch.tensor(ids, dtype=torch.long).bincount(minlength=self.vocabulary_size)
+            counts[row] = counted[: self.vocabulary_size]
         counts[:, : self.skip] = 0
         if self.scale == "binary":
             return (counts > 0).float()
@@ -95,10 +103,14 @@ class TokensInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def prepare(self, items: Sequence[str], tokenizer: Tokenizer) -> dict[str, Tensor]:
         """One row a text; an empty text is one padding token."""
-        rows = [
-            encoding.ids[: self.max_length] or [self.padding]
-            for encoding in tokenizer.encode_batch(list(items))
-        ]
+        return self.batch([self.row(encoding.ids) for encoding in tokenizer.encode_batch(list(items))])
+
+    def row(self, ids: list[int]) -> list[int]:
+        """What `batch` takes of one text, given all of its tokens: the first of them, and at least one."""
+        return ids[: self.max_length] or [self.padding]
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """What `prepare` makes of the rows of several texts."""
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.full((len(rows), int(lengths.max())), self.padding, dtype=torch.long)
         for at, row in enumerate(rows):

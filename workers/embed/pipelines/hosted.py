@@ -1,12 +1,14 @@
-"""A built Towhee pipeline with the preparing that goes before it: what the engine runs."""
+"""A built Towhee pipeline, or a model, with the preparing that goes before it: what the engine runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from workers.embed.items import Matrix, Prepared, Refusal
-from workers.towhee_door import TowheePipeline
+
+#: Embeds a batch given as one value: a pipeline of Towhee's, or a model by itself.
+Embed = Callable[[Sequence[object]], object]
 
 #: What every text begins with that was saved by a certain editor; it is no part of the text.
 _BYTE_ORDER_MARK = "\ufeff"
@@ -27,20 +29,20 @@ class ImageOperator(Protocol):
 
 
 class _Hosted:
-    def __init__(self, towhee: TowheePipeline, dimension: int) -> None:
+    def __init__(self, embed: Embed, dimension: int) -> None:
         self.dimension = dimension
-        self._towhee = towhee
+        self._embed = embed
 
     def run(self, payloads: Sequence[object]) -> Matrix:
-        """Pass the batch through Towhee as one value."""
-        return np.asarray(self._towhee(payloads), dtype=np.float32)
+        """Pass the batch on as one value."""
+        return np.asarray(self._embed(payloads), dtype=np.float32)
 
 
 class HostedText(_Hosted):
     """A pipeline of texts. Files are taken when they are UTF-8."""
 
-    def __init__(self, towhee: TowheePipeline, dimension: int, operator: TextOperator) -> None:
-        super().__init__(towhee, dimension)
+    def __init__(self, embed: Embed, dimension: int, operator: TextOperator) -> None:
+        super().__init__(embed, dimension)
         self._operator = operator
 
     def prepare_texts(self, texts: Sequence[str]) -> list[Prepared | Refusal]:
@@ -61,8 +63,8 @@ class HostedText(_Hosted):
 class HostedImage(_Hosted):
     """A pipeline of pictures."""
 
-    def __init__(self, towhee: TowheePipeline, dimension: int, operator: ImageOperator) -> None:
-        super().__init__(towhee, dimension)
+    def __init__(self, embed: Embed, dimension: int, operator: ImageOperator) -> None:
+        super().__init__(embed, dimension)
         self._operator = operator
 
     def prepare_texts(self, texts: Sequence[str]) -> list[Prepared | Refusal]:

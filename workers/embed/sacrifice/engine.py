@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from workers import framing
 from workers.embed.items import (
     Embedded,
     EmbedRequest,
@@ -20,7 +21,7 @@ from workers.embed.items import (
 )
 from workers.embed.sacrifice import frames
 from workers.embed.sacrifice.frames import Frame, Plan, Question, Ready, Row
-from workers.embed.sacrifice.surroundings import surroundings
+from workers.surroundings import surroundings
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[-1])['sys_path'];"
@@ -133,8 +134,8 @@ class _Child:
     async def _receive(self, timeout_s: float) -> Frame:
         try:
             async with asyncio.timeout(timeout_s):
-                header = await self._output.readexactly(frames.HEADER_BYTES)
-                raw = await self._output.readexactly(frames.length_of(header))
+                header = await self._output.readexactly(framing.HEADER_BYTES)
+                raw = await self._output.readexactly(framing.length_of(header))
         except (asyncio.IncompleteReadError, OSError) as error:
             raise _Ended from error
         except TimeoutError as error:

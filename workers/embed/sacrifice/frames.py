@@ -1,13 +1,10 @@
 """What a worker and its sacrificial child say to each other through two pipes: length, then MessagePack."""
 
-import struct
 from typing import IO, Literal
 
 import msgspec
 
-_LENGTH = struct.Struct(">Q")
-#: Bytes of the length in front of each frame.
-HEADER_BYTES = _LENGTH.size
+from workers.framing import framed, read_frame
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +55,7 @@ _DECODER: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 def pack(frame: Frame) -> bytes:
     """Write a frame with its length in front."""
-    raw = _ENCODER.encode(frame)
-    return _LENGTH.pack(len(raw)) + raw
-
-
-def length_of(header: bytes) -> int:
-    """Return how many bytes follow the header."""
-    (length,) = _LENGTH.unpack(header)
-    return int(length)
+    return framed(_ENCODER.encode(frame))
 
 
 def unpack(raw: bytes) -> Frame:
@@ -75,10 +65,8 @@ def unpack(raw: bytes) -> Frame:
 
 def read(stream: IO[bytes]) -> Frame | None:
     """Read the next frame of a blocking stream; None at its end."""
-    header = stream.read(HEADER_BYTES)
-    if len(header) < HEADER_BYTES:
-        return None
-    return unpack(stream.read(length_of(header)))
+    raw = read_frame(stream)
+    return None if raw is None else unpack(raw)
 
 
 def write(stream: IO[bytes], frame: Frame) -> None:

@@ -1,7 +1,7 @@
-"""What of the worker's environment the sacrificial process gets.
+"""What of a worker's environment its child processes get.
 
-It reads inputs that have ended processes, so it is given no address, no credential and no setting: what
-it needs to know is in its plan. What stays is what libraries find their files, threads and devices by.
+They read what strangers sent, so they are given no address, no credential and no setting: what they need to
+know is in their plan. What stays is what libraries find their files, threads and devices by.
 """
 
 from collections.abc import Mapping

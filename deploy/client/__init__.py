@@ -1,0 +1,1 @@
+"""Commands that a person runs against any server, over HTTP alone."""

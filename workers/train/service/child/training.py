@@ -1,0 +1,168 @@
+"""A training inside a child: build, resume, train, stop when asked, export."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from workers.train._towhee import Callback
+from workers.train.base import BaseTrainer
+from workers.train.report import CheckpointSaved, Fact, Samples
+from workers.train.service.child.talking import Tell
+from workers.train.service.frames import Exported, Phase, SampleWritten, Started, Stopped, Train
+
+#: Beside the checkpoint that goes on, a trainer looks at the best one at its end.
+BEST = "best"
+_SUFFIXES = {"image/png": ".png", "text/plain": ".txt"}
+
+
+class StopAsked(Exception):
+    """The training was told to stop, and a checkpoint is being written."""
+
+
+class StopWhenAsked(Callback):
+    """Ends a training after a step, with a checkpoint; it goes on from there exactly.
+
+    It does not wait for the evaluation that belongs to a training's end, which may take longer than anybody
+    who has asked will wait.
+    """
+
+    def __init__(self, trainer: BaseTrainer, stop: threading.Event) -> None:
+        super().__init__()
+        self._trainer = trainer
+        self._stop = stop
+
+    def on_train_begin(self, logs: dict[str, Any]) -> None:
+        """It was asked while the trainer was built: there is nothing to keep."""
+        del logs
+        if self._stop.is_set():
+            raise StopAsked
+
+    def on_train_batch_end(self, batch: Any, logs: dict[str, Any]) -> None:  # noqa: ANN401  Towhee's hook
+        """Stop when a step is whole."""
+        del batch, logs
+        if not self._stop.is_set():
+            return
+        trainer = self._trainer
+        if trainer.micro_step % trainer.batches_per_step() == 0:
+            trainer.checkpoint(f"step_{trainer.global_step}")
+            raise StopAsked
+
+
+class TellPhases(Callback):
+    """Says when a training evaluates, which takes longer than a step."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def on_eval_begin(self, logs: dict[str, Any]) -> None:
+        """From here on no step is made."""
+        del logs
+        self._tell(Phase(name="evaluating"))
+
+    def on_eval_end(self, logs: dict[str, Any]) -> None:
+        """And from here on they are."""
+        del logs
+        self._tell(Phase(name="training"))
+
+
+def run_training(
+    task: Train,
+    modules: tuple[ModuleType, ModuleType],
+    device: str | None,
+    label: str,
+    *,
+    tell: Tell,
+    stop: threading.Event,
+) -> None:
+    """Train to the end and export, or to where it is told to stop.
+
+    Raises:
+        TrainingDiverged, InvalidConfig, CannotTrain: another attempt would fail as well.
+    """
+    run, datasets = modules
+    work = Path(task.work)
+    tell(Phase(name="preparing"))
+    prepared = datasets.open_prepared(Path(task.dataset))
+    report = reporter(work, tell)
+    parent = None if task.parent is None else Path(task.parent)
+    trainer: BaseTrainer = run.build_trainer(
+        task.spec,
+        prepared,
+        work / "run",
+        report,
+        parent=parent,
+        device=device,
+        checkpoint_every_s=task.checkpoint_every_s,
+    )
+    trainer.add_callback(StopWhenAsked(trainer, stop))
+    trainer.add_callback(TellPhases(tell))
+    tell(Started(total_steps=run.total_steps(trainer), device=label))
+    checkpoint = None if task.checkpoint is None else _take_checkpoint(Path(task.checkpoint), trainer)
+    tell(Phase(name="training"))
+    try:
+        trainer.train(checkpoint)
+    except StopAsked:
+        tell(Stopped(step=trainer.global_step))
+        return
+    tell(Phase(name="exporting"))
+    folder = work / "model"
+    exported = run.export_model(trainer, prepared, folder, data_name=task.dataset_name)
+    tell(
+        Exported(
+            folder=str(folder),
+            sha256=exported.sha256,
+            dimension=exported.dimension,
+            modality=exported.modality,
+            metrics=exported.metrics,
+            generates=exported.generates,
+        )
+    )
+
+
+def reporter(work: Path, tell: Tell) -> Callable[[Fact], None]:
+    """What a trainer calls: large things go to files, the rest through the pipe."""
+    counted = iter(range(1, 1 << 62))
+
+    def report(fact: Fact) -> None:
+        match fact:
+            case Samples():
+                path = work / f"sample-{next(counted)}{_SUFFIXES[fact.media_type]}"
+                path.write_bytes(fact.content)
+                tell(
+                    SampleWritten(step=fact.step, name=fact.name, media_type=fact.media_type, path=str(path))
+                )
+            case CheckpointSaved():
+                if Path(fact.path).name != BEST:
+                    linked = _link(Path(fact.path), work / f"checkpoint-{next(counted)}")
+                    tell(msgspec.structs.replace(fact, path=str(linked)))
+            case _:
+                tell(fact)
+
+    return report
+
+
+def _link(checkpoint: Path, target: Path) -> Path:
+    """Make links of a checkpoint, and of the best one there is: they stay when the trainer removes them."""
+    target.mkdir()
+    for file in checkpoint.iterdir():
+        os.link(file, target / file.name)
+    best = checkpoint.parent / BEST
+    if best.is_dir():
+        (target / BEST).mkdir()
+        for file in best.iterdir():
+            os.link(file, target / BEST / file.name)
+    return target
+
+
+def _take_checkpoint(checkpoint: Path, trainer: BaseTrainer) -> Path:
+    """Put the best checkpoint where the trainer looks for it; give the one to go on from."""
+    if (checkpoint / BEST).is_dir():
+        shutil.copytree(checkpoint / BEST, trainer.checkpoint_folder / BEST, dirs_exist_ok=True)
+    return checkpoint
