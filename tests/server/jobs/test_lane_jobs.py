@@ -1,5 +1,6 @@
 """What happens around jobs in the lanes of long work: they are put back, cancelled, revived and forgotten."""
 
+import asyncio
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from bus.objects import ObjectStore
 from bus.topology import Limits, data_lane, train_lane
 from server.auth.principal import Principal
 from server.database import Database
+from server.dataset_release import release_overlooked
 from server.dead_jobs import DeadJobs
 from server.errors import Forbidden, JobFinished, NotFound
 from server.ids import model_id_of, new_id
@@ -121,6 +123,18 @@ async def test_a_training_that_was_written_as_its_data_set_was_settled_is_releas
 
     assert [(TrainModel, str(job_id), 1)] == await _pulled(bus, train_lane("default"))
     assert 1 == num_woken
+
+
+async def test_several_servers_release_each_training_once(
+    replica: Replica, owner: Principal, dataset: DatasetRow
+) -> None:
+    jobs = [await add_training(replica.db, owner, dataset, is_ready=False) for _ in range(5)]
+
+    released = await asyncio.gather(*(release_overlooked(replica.db) for _ in range(4)))
+
+    assert 5 == sum(one.num_ready for one in released)
+    rows = await replica.db.fetch("SELECT job_id FROM outbox WHERE subject LIKE 'job.train.%'")
+    assert sorted(jobs) == sorted(row["job_id"] for row in rows)
 
 
 async def test_a_training_is_cancelled_at_once_or_when_its_worker_has_stopped(
