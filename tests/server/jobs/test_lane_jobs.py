@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from bus import subjects
@@ -34,6 +35,7 @@ from tests.support.training_jobs import (
     trainer_of,
     validated,
 )
+from tests.support.waiting import until_true
 
 SILENCE_S = 3 * Limits().ack_wait_s
 DAY_S = 24 * 3600.0
@@ -125,12 +127,22 @@ async def test_a_training_that_was_written_as_its_data_set_was_settled_is_releas
     assert 1 == num_woken
 
 
-async def test_several_servers_release_each_training_once(
-    replica: Replica, owner: Principal, dataset: DatasetRow
+async def test_two_servers_at_once_release_each_training_once(
+    replica: Replica, owner: Principal, dataset: DatasetRow, database_url: str
 ) -> None:
     jobs = [await add_training(replica.db, owner, dataset, is_ready=False) for _ in range(5)]
+    somebody = await asyncpg.connect(database_url)
 
-    released = await asyncio.gather(*(release_overlooked(replica.db) for _ in range(4)))
+    async def are_both_waiting() -> bool:
+        rows = await replica.db.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return len(rows) == 2
+
+    async with somebody.transaction():
+        await somebody.execute("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE", jobs[0])
+        releasing = [asyncio.create_task(release_overlooked(replica.db)) for _ in range(2)]
+        await until_true(are_both_waiting)
+    released = await asyncio.gather(*releasing)
+    await somebody.close()
 
     assert 5 == sum(one.num_ready for one in released)
     rows = await replica.db.fetch("SELECT job_id FROM outbox WHERE subject LIKE 'job.train.%'")
