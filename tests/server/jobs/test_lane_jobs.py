@@ -1,8 +1,10 @@
 """What happens around jobs in the lanes of long work: they are put back, cancelled, revived and forgotten."""
 
+import asyncio
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from bus import subjects
@@ -13,6 +15,7 @@ from bus.objects import ObjectStore
 from bus.topology import Limits, data_lane, train_lane
 from server.auth.principal import Principal
 from server.database import Database
+from server.dataset_release import release_overlooked
 from server.dead_jobs import DeadJobs
 from server.errors import Forbidden, JobFinished, NotFound
 from server.ids import model_id_of, new_id
@@ -32,6 +35,7 @@ from tests.support.training_jobs import (
     trainer_of,
     validated,
 )
+from tests.support.waiting import until_true
 
 SILENCE_S = 3 * Limits().ack_wait_s
 DAY_S = 24 * 3600.0
@@ -121,6 +125,28 @@ async def test_a_training_that_was_written_as_its_data_set_was_settled_is_releas
 
     assert [(TrainModel, str(job_id), 1)] == await _pulled(bus, train_lane("default"))
     assert 1 == num_woken
+
+
+async def test_two_servers_at_once_release_each_training_once(
+    replica: Replica, owner: Principal, dataset: DatasetRow, database_url: str
+) -> None:
+    jobs = [await add_training(replica.db, owner, dataset, is_ready=False) for _ in range(5)]
+    somebody = await asyncpg.connect(database_url)
+
+    async def are_both_waiting() -> bool:
+        rows = await replica.db.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return len(rows) == 2
+
+    async with somebody.transaction():
+        await somebody.execute("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE", jobs[0])
+        releasing = [asyncio.create_task(release_overlooked(replica.db)) for _ in range(2)]
+        await until_true(are_both_waiting)
+    released = await asyncio.gather(*releasing)
+    await somebody.close()
+
+    assert 5 == sum(one.num_ready for one in released)
+    rows = await replica.db.fetch("SELECT job_id FROM outbox WHERE subject LIKE 'job.train.%'")
+    assert sorted(jobs) == sorted(row["job_id"] for row in rows)
 
 
 async def test_a_training_is_cancelled_at_once_or_when_its_worker_has_stopped(
