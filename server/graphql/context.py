@@ -64,6 +64,15 @@ class Context(msgspec.Struct, kw_only=True, eq=False):
         if self.nodes_left < 0:
             raise QueryLimitReached("One operation can't be answered with so many nodes.")
 
+    def for_event(self, nodes: int) -> "Context":
+        """Return the surroundings of one event of a subscription, whose look-ups begin anew.
+
+        Args:
+            nodes: how many the answer to the event may hold.
+        """
+        loaders = Loaders(self.services, self.principal)
+        return msgspec.structs.replace(self, loaders=loaders, nodes_left=nodes)
+
     def begin_session(self, log_in: LogIn) -> None:
         """Give the browser a cookie for a new session."""
         lifetime = log_in.session.expires_at - log_in.session.created_at

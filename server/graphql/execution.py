@@ -29,6 +29,7 @@ from typing_extensions import override
 
 from server.errors import ErrorCode
 from server.graphql.config import GraphQLConfig
+from server.graphql.context import Context
 from server.graphql.documents import Document, Documents, Refused, refusal
 from server.graphql.errors import public_errors
 from server.graphql.sharing import SharedExecutions, SharedResult, variables_below
@@ -200,7 +201,10 @@ class ApiSchema(strawberry.Schema):
         """Return what an event comes to, found for all who ask the same at once."""
 
         async def execute_event() -> ExecutionResult:
-            result = execute_subscription_event(executor.build_per_event_executor(event))
+            one = executor.build_per_event_executor(event)
+            if isinstance(one.context_value, Context):
+                one.context_value = one.context_value.for_event(self._limits.nodes)
+            result = execute_subscription_event(one)
             found = self._result(await result if isawaitable(result) else result)
             return SharedResult(data=found.data, errors=found.errors)
 

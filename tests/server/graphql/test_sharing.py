@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from typing import Any
 
 import msgspec
@@ -10,11 +10,16 @@ import pytest
 from graphql import OperationDefinitionNode, parse
 from strawberry.types.execution import ExecutionResult
 
-from server.graphql.execution import ApiSchema
+from server.graphql.context import Context
+from server.graphql.execution import ApiSchema, Results
+from server.graphql.loaders import Loaders
+from server.graphql.schema import build_schema
 from server.graphql.sharing import SharedExecutions, SharedResult, variables_below
+from server.records import Client
+from server.services import Services
 from tests.server.graphql.test_accounts import REVOKE_KEY, create_key
 from tests.server.graphql.test_training import FOLLOW
-from tests.support.graphql import GraphQLClient, closed_with, hear, say
+from tests.support.graphql import GraphQLClient, closed_with, hear, no_services, say
 from tests.support.trained import TrainWorker, make_dataset, plain, start_training
 from tests.support.training_jobs import Reports
 
@@ -199,21 +204,44 @@ async def test_the_end_of_one_key_takes_nothing_from_the_others_who_ask_the_same
             assert 2 == (await hear(socket))["payload"]["data"]["trainingEvents"]["step"]
 
 
-async def test_one_who_reads_nothing_holds_up_nobody(ada: GraphQLClient, trainer: TrainWorker) -> None:
+async def test_one_who_reads_nothing_holds_up_nobody(
+    ada: GraphQLClient, trainer: TrainWorker, services: Services
+) -> None:
     job_id = await start_training(ada, await make_dataset(ada, trainer))
-    payload = {"query": FOLLOW, "variables": {"id": job_id}}
+    principal = await services.authenticator.authenticate(ada.token or "")
+    schema = build_schema()
 
-    async with ada.socket(max_queue=1) as stuck, ada.socket() as reading:
-        for socket in (stuck, reading):
-            await say(socket, type="subscribe", id="1", payload=payload)
-        claimed = await trainer.lane.claim(plain(job_id))
-        reports = Reports.of(claimed)
-        for number in range(1, 200):
-            await trainer.lane.publish(reports.progress(number, **{f"metric_{at}": 0.5 for at in range(200)}))
-        steps = []
-        while len(steps) < 199:
-            event = (await hear(reading))["payload"]["data"]["trainingEvents"]
-            if event["__typename"] == "TrainingProgressed":
-                steps.append(event["step"])
+    async def follow() -> Results:
+        surroundings = Context(
+            services=services,
+            principal=principal,
+            client=Client(),
+            loaders=Loaders(services, principal),
+            nodes_left=1000,
+        )
+        return await schema.stream(FOLLOW, variable_values={"id": job_id}, context_value=surroundings)
 
-    assert list(range(1, 200)) == steps
+    async with aclosing(await follow()) as stuck, aclosing(await follow()) as reading:
+        first = [await anext(stuck), await anext(reading)]
+        await trainer.train(plain(job_id))
+        seen = [result async for result in reading]
+        # The one who waited misses nothing.
+        late = [result async for result in stuck]
+
+    assert first[0].data == first[1].data
+    assert 8 == len(seen)
+    assert [result.data for result in seen] == [result.data for result in late]
+
+
+def test_each_event_is_looked_at_anew() -> None:
+    """A subscription lives long: what its first event has looked up or used up is not the last one's."""
+    services = no_services()
+    surroundings = Context(
+        services=services, principal=None, client=Client(), loaders=Loaders(services, None), nodes_left=2
+    )
+    surroundings.spend(2)
+
+    renewed = surroundings.for_event(2)
+
+    renewed.spend(2)
+    assert renewed.loaders is not surroundings.loaders
