@@ -55,14 +55,14 @@ WITH at_work AS (
     SELECT jobs.user_id, count(*) AS num FROM jobs JOIN lane_jobs ON lane_jobs.job_id = jobs.id
     WHERE lane_jobs.lane = {{}} AND lane_jobs.pool = {{}} AND jobs.state = 'RUNNING'
     AND jobs.heartbeat_at >= now() - make_interval(secs => {{}}::float8) GROUP BY jobs.user_id
-), waiting AS (
+), waiting AS MATERIALIZED (
     SELECT jobs.id, jobs.user_id, lane_jobs.priority, jobs.created_at
     FROM jobs JOIN lane_jobs ON lane_jobs.job_id = jobs.id
     LEFT JOIN training_jobs ON training_jobs.job_id = jobs.id
     LEFT JOIN datasets ON datasets.id = training_jobs.dataset_id
     WHERE lane_jobs.lane = {{}} AND lane_jobs.pool = {{}} AND jobs.state = 'QUEUED' AND lane_jobs.is_ready
     AND (training_jobs.job_id IS NULL OR datasets.status = 'READY')
-), turns AS (
+), turns AS MATERIALIZED (
     SELECT users.user_id, coalesce(at_work.num, 0) AS num_at_work, (
         SELECT max(claimed_at) FROM lane_jobs
         WHERE lane_jobs.lane = {{}} AND lane_jobs.pool = {{}} AND lane_jobs.user_id = users.user_id

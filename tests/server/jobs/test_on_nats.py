@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from uuid import UUID
 
 import pytest
 
@@ -12,11 +13,20 @@ from bus.client import NatsBus
 from bus.messages import EmbedJob, ItemsEmbedded
 from bus.objects import ObjectStore
 from bus.port import Delivery
-from bus.topology import PROJECTION, embed_bulk
+from bus.topology import PROJECTION, data_lane, embed_bulk, train_lane
 from server.auth.principal import Principal
 from server.database import Database
-from server.records import EmbeddingJobRecord, ItemEmbeddedRecord, JobEventRecord, JobState
+from server.lane_rows import TRAINING
+from server.records import (
+    EmbeddingJobRecord,
+    ItemEmbeddedRecord,
+    JobEventRecord,
+    JobState,
+    JobStateChangedRecord,
+)
 from tests.support.jobs import Replica, Worker, num_chunks
+from tests.support.training_jobs import LaneWorker, Reports, add_dataset, add_training, validated
+from tests.support.waiting import until_true
 
 ITEM_COUNT = 25
 
@@ -196,3 +206,61 @@ async def test_two_hundred_subscribers_of_one_job_cost_the_bus_one_subscription_
 
 async def _rest(subscriber: AsyncIterator[JobEventRecord]) -> list[JobEventRecord]:
     return [record async for record in subscriber]
+
+
+async def test_a_training_waits_for_its_data_set_and_then_runs_to_its_end_on_either_replica(
+    replicas: list[Replica], owner: Principal, nats_bus: NatsBus, objects: ObjectStore
+) -> None:
+    here, there = replicas
+    trainer = LaneWorker(nats_bus, objects)
+    dataset = await add_dataset(here.db, owner)
+    job_id = await add_training(there.db, owner, dataset, is_ready=False)
+    here.outbox.wake()
+    reading = [
+        asyncio.create_task(_events_of_training(replica, owner, job_id))
+        for replica in replicas
+        for _ in range(3)
+    ]
+
+    puller = nats_bus.puller(data_lane("default"))
+    [token] = await puller.fetch(limit=10, wait_s=5)
+    await trainer.claim(dataset.job_id, "data")
+    await trainer.publish(validated(dataset))
+    await puller.close()
+    await token.ack()
+    puller = nats_bus.puller(train_lane("default"))
+    [token] = await puller.fetch(limit=10, wait_s=5)
+    await puller.close()
+    assert f"{job_id}:1" == token.headers["Nats-Msg-Id"]
+    first = await trainer.claim(job_id)
+    reports = Reports.of(first)
+    await trainer.publish(*(reports.progress(number) for number in (3, 1, 2, 2)), reports.checkpoint(4))
+
+    async def has_let_go() -> bool:
+        return await trainer.let_go(first, 4) == "done"
+
+    await until_true(has_let_go)
+    second = Reports.of(await trainer.claim(job_id))
+    await trainer.publish(second.progress(1), reports.progress(5), second.model(2))
+
+    histories = await asyncio.wait_for(asyncio.gather(*reading), 20)
+    await token.ack()
+    assert [histories[0]] * 6 == histories
+    assert [
+        (0, "QUEUED"),
+        (1, "RUNNING"),
+        *[(1, "TrainingProgressedRecord")] * 3,
+        (1, "CheckpointSavedRecord"),
+        (1, "QUEUED"),
+        (2, "RUNNING"),
+        (2, "TrainingProgressedRecord"),
+        (2, "ModelExportedRecord"),
+        (2, "SUCCEEDED"),
+    ] == histories[0]
+
+
+async def _events_of_training(replica: Replica, owner: Principal, job_id: UUID) -> list[tuple[int, str]]:
+    return [
+        (record.attempt, record.state if isinstance(record, JobStateChangedRecord) else type(record).__name__)
+        async for record in replica.history.subscribe(owner.user_id, job_id, kind=TRAINING)
+    ]

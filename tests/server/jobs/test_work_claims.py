@@ -191,6 +191,19 @@ async def test_of_twenty_claims_at_once_each_gets_another_job_or_none(
     assert 8 == replica.counted.total("towhee.work.claims", lane="train", outcome="later")
 
 
+async def test_claims_at_once_are_as_fair_as_claims_one_after_the_other(
+    replica: Replica, worker: LaneWorker, owner: Principal, dataset: DatasetRow
+) -> None:
+    other = await make_user(replica.db)
+    ours = [await add_training(replica.db, owner, dataset) for _ in range(20)]
+    theirs = [await add_training(replica.db, other, dataset) for _ in range(5)]
+
+    answers = await asyncio.gather(*(worker.ask(job_id) for job_id in ours[:10]))
+
+    claimed = {answer.job_id for answer in answers if isinstance(answer, WorkClaimed)}
+    assert {str(job_id) for job_id in ours[:5] + theirs} == claimed
+
+
 async def test_whether_a_message_is_needed_yet_hangs_on_its_own_job(
     replica: Replica, worker: LaneWorker, owner: Principal, dataset: DatasetRow
 ) -> None:
