@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import msgspec
-import numpy as np
 import pytest
 
 from bus import subjects
@@ -13,12 +12,9 @@ from bus.envelope import Message
 from bus.memory import MemoryBus
 from bus.messages import (
     ClaimJob,
-    EmbedNow,
     JobClaimed,
     PipelinesAnnounced,
     PreloadModel,
-    TextInput,
-    VectorsComputed,
 )
 from bus.objects import ObjectStore
 from server.auth.principal import Principal, Scope
@@ -34,40 +30,12 @@ from server.pipelines import Pipelines
 from server.records import EmbedRequest, JobState
 from server.selection import Selector
 from server.usage import UsageMeter
-from tests.support.embedding import TEXT_PIPELINE, EmbedWorker, MakePrincipal, until, vector_of
+from tests.support.embedding import TEXT_PIPELINE, MakePrincipal, until, vector_of
 from tests.support.jobs import Counted
+from tests.support.model_worker import ModelWorker
 from tests.support.training_rows import House
 
 LIMITS = EmbedLimits(timeout_s=10.0)
-
-
-class ModelWorker(EmbedWorker):
-    """Embeds with deployed models, too: each gives vectors of its own."""
-
-    async def announce(self, *, leaving: bool = False) -> None:
-        """Say what it hosts, and where it loads models."""
-        announced = PipelinesAnnounced(
-            worker_id="w1", pipelines=list(self.pipelines), leaving=leaving, models_pool="default"
-        )
-        await self.bus.tell(subjects.PIPELINES_ANNOUNCED, announced)
-
-    def answers(self, command: EmbedNow) -> list[VectorsComputed]:
-        """What it says to a command."""
-        model = command.model
-        if model is None:
-            return super().answers(command)
-        texts = [item.text for item in command.inputs if isinstance(item, TextInput)]
-        rows = [vector_of(model.model_id + text, model.dimension) for text in texts]
-        answer = VectorsComputed(
-            request_id=command.request_id,
-            first_index=0,
-            count=len(rows),
-            dimension=model.dimension,
-            vectors=np.asarray(rows, dtype="<f4").tobytes(),
-            truncated=[False] * len(rows),
-            tokens=[1] * len(rows),
-        )
-        return [answer]
 
 
 @pytest.fixture
