@@ -7,6 +7,7 @@ holds more than a group of rows.
 
 import hashlib
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,7 @@ class Gathered(NamedTuple):
     classes: list[str]
     class_counts: list[int]
     #: Tokens of each tag, where rows are tagged sentences.
-    tag_counts: dict[str, int]
+    tag_counts: Counter[str]
     shape: list[int] | None
     num_tokens: int | None
     splits: Splits
@@ -57,7 +58,7 @@ class Gathering:
         self._sha256 = hashlib.sha256(reading.kind.encode())
         self._codes: dict[str, int] = {}
         self._counts: list[int] = []
-        self._tag_counts: dict[str, int] = {}
+        self._tag_counts: Counter[str] = Counter()
         self._class_bytes = 0
         self._stored_bytes = 0
         self._shapes: set[tuple[int, ...]] = set()
@@ -143,10 +144,11 @@ class Gathering:
             size = len(content.source) + len(content.target)
         elif isinstance(content, Tagged):
             size = len(content.tokens)
-            for tag in content.tags:
+            for tag in set(content.tags):
                 if tag not in self._tag_counts:
                     self._count_class(tag, len(self._tag_counts) + 1, "tags.")
-                self._tag_counts[tag] = self._tag_counts.get(tag, 0) + 1
+                    self._tag_counts[tag] = 0
+            self._tag_counts.update(content.tags)
         self._num_tokens += size
         return size
 
