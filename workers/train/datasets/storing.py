@@ -23,6 +23,8 @@ from workers.train.datasets.splitting import CODES, Splits, Splitter, draw_of
 from workers.train.datasets.streams import too_large
 
 _NO_CLASS = -1
+#: Kinds of which a row may have a label; it is odd if it has none.
+_LABELLED_KINDS = ("images", "texts", "numbers")
 _MAX_GROUP_ROWS = 16_384
 _MARKS = (("code", pa.int32()), ("draw", pa.uint32()), ("given", pa.int8()), ("size", pa.int32()))
 _LAST = (("label", pa.int32()), ("is_test", pa.bool_()))
@@ -118,7 +120,7 @@ class Gathering:
 
     def _code(self, label: str | None) -> int:
         if label is None:
-            self.num_unlabelled += 1
+            self.num_unlabelled += self._reading.kind in _LABELLED_KINDS
             return _NO_CLASS
         code = self._codes.get(label)
         if code is None:

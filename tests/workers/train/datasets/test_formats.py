@@ -233,8 +233,12 @@ def _news_csv() -> bytes:
 NEWS = {
     "a.csv": _news_csv,
     "a.jsonl": lambda: table(*(json.dumps({"text": text, "label": label}) for text, label in _news())),
-    "a.parquet": lambda: parquet({"text": [text for text, _ in _news()], "label": [name for _, name in _news()]}),
-    "a.zip": lambda: zipped({f"news/{name}/{at}.txt": text.encode() for at, (text, name) in enumerate(_news())}),
+    "a.parquet": lambda: parquet(
+        {"text": [text for text, _ in _news()], "label": [label for _, label in _news()]}
+    ),
+    "a.zip": lambda: zipped(
+        {f"news/{name}/{at}.txt": text.encode() for at, (text, name) in enumerate(_news())}
+    ),
     "b.zip": lambda: zipped({"news.csv": _news_csv()}),
 }  # fmt: skip
 

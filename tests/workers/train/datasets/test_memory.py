@@ -110,7 +110,8 @@ CASES = {
         {"max_rows": 100_000},
     ),
     "a directory of 100,000 files": Case(
-        "a.zip", _many_files, None, "100,000 of 100,000 rows can't be used, more than half: see the rows' issues."
+        "a.zip", _many_files, None,
+        "100,000 of 100,000 rows can't be used, more than half: see the rows' issues."
     ),
     "a header of two gigabytes": Case(
         "a.tar.gz", _long_header, None, "The tar archive is damaged: a header can't be read."
@@ -121,7 +122,8 @@ CASES = {
         {"max_unpacked_bytes": 512 << 20},
     ),
     "pictures of 36 megapixels": Case(
-        "a.zip", lambda: zipped({f"a/{at}.png": png(np.zeros((6000, 6000), np.uint8)) for at in range(4)}), None,
+        "a.zip",
+        lambda: zipped({f"a/{at}.png": png(np.zeros((6000, 6000), np.uint8)) for at in range(4)}), None,
         'It has one class only, "a": classifiers can\'t learn from it.',
     ),
 }  # fmt: skip
