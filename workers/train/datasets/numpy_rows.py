@@ -24,7 +24,7 @@ _Y = frozenset({"y", "labels", "label", "targets", "target", "classes"})
 _SPLITS: dict[str, Split] = {"train": "train", "test": "test", "val": "test", "valid": "test"}
 _UNLABELLED = -1
 _MAX_HEADER_BYTES = 64 << 10
-#: What NumPy raises on headers that are none: it parses them as Python's literals, and mends those of Python 2.
+#: What NumPy raises on headers that are none: they are Python's literals, and it mends those of Python 2.
 _DAMAGE = (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError)
 _VERSIONS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
 _COLOURED = (1, 3, 4)

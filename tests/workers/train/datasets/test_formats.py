@@ -391,6 +391,15 @@ def test_limits_are_told(tmp_path: Path) -> None:
         assert (False, words) == (found.is_usable, found.issues[0].message)
 
 
+def test_all_files_of_an_archive_count_together(tmp_path: Path) -> None:
+    """Many small ones are as large as a large one."""
+    files = {f"a/{at}.txt": bytes(100_000) for at in range(20)}
+
+    found = look(tmp_path, "a.tar.gz", tarred(files, "gz"), Limits(free_unpacked_bytes=1 << 20))
+
+    assert "It unpacks to more than the 1 MiB that are allowed for its size." == found.issues[0].message
+
+
 def test_the_facts_file_says_what_was_found(tmp_path: Path) -> None:
     """Whoever has the folder knows what is in it."""
     found = look(tmp_path, "a.zip", zipped(digit_files(30)))
