@@ -26,6 +26,7 @@ from tests.workers.train.datasets.making import (
 )
 from workers.train.data import load_texts
 from workers.train.datasets import Findings, Limits, Prepared, open_prepared
+from workers.train.datasets.facts import SPLITS
 
 
 def prepared(tmp_path: Path) -> Prepared:
@@ -33,8 +34,7 @@ def prepared(tmp_path: Path) -> Prepared:
 
 
 def all_images(data: Prepared, side: int = 8) -> torch.Tensor:
-    parts = [data.images(split, side=side, channels=1) for split in ("train", "test")]  # type: ignore[arg-type]
-    return torch.cat(parts)
+    return torch.cat([data.images(split, side=side, channels=1) for split in SPLITS])
 
 
 def by_class(found: Findings) -> dict[str, int]:
@@ -68,29 +68,17 @@ def test_pictures_keep_every_pixel_and_their_order(tmp_path: Path) -> None:
     data = prepared(tmp_path)
 
     sent, names = digits()
-    rows = {split: iter(data.images(split, side=8, channels=1)) for split in ("train", "test")}
-    labels = {split: iter(data.labels(split).tolist()) for split in ("train", "test")}
     inputs = json.loads((tmp_path / "prepared" / "inputs.json").read_bytes())
-    preview = Image.open(tmp_path / "prepared" / "preview.png")
-    assert {"train": 300 - found.splits["test"], "test": found.splits["test"]} == found.splits
-    assert 10 <= found.splits["test"] <= 60
     for at in range(300):
-        kept = Image.open(tmp_path / "prepared" / inputs[at]["image"])
-        assert np.array_equal(sent[at], np.asarray(kept))
-        split = next(
-            split for split in rows if (tmp := rows[split]) and _next_is(tmp, sent[at], rows, split)
-        )
-        assert names[at] == found.classes[next(labels[split])]
-    assert "PNG" == preview.format
-
-
-def _next_is(pictures, wanted, rows, split) -> bool:  # type: ignore[no-untyped-def]
-    picture = next(pictures, None)
-    if picture is not None and np.array_equal(picture[0].numpy(), wanted):
-        return True
-    if picture is not None:
-        rows[split] = iter([picture, *pictures])
-    return False
+        assert np.array_equal(sent[at], np.asarray(Image.open(tmp_path / "prepared" / inputs[at]["image"])))
+    places = {pixels.tobytes(): at for at, pixels in enumerate(sent[:300])}
+    for split in SPLITS:
+        rows = [places[picture.numpy().tobytes()] for picture in data.images(split, side=8, channels=1)]
+        assert sorted(rows) == rows
+        assert [names[at] for at in rows] == [found.classes[label] for label in data.labels(split).tolist()]
+        assert found.splits[split] == len(rows)
+    assert 10 <= found.splits["test"] <= 60
+    assert "PNG" == Image.open(tmp_path / "prepared" / "preview.png").format
 
 
 def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
