@@ -14,5 +14,8 @@ pytest_plugins = [
     "tests.support.script",
     "tests.support.spans",
     "tests.support.stack",
+    # These need the ones above.
     "tests.support.trained",
+    "tests.support.faces",
+    "tests.support.strangers",
 ]

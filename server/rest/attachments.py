@@ -3,11 +3,18 @@
 from urllib.parse import quote
 
 
-def attachment_headers(name: str, byte_size: int | None = None) -> dict[str, str]:
-    """Return the headers of a download: a name, a length if it is known, and no way to be shown as a page."""
+def attachment_headers(name: str, media_type: str, byte_size: int | None = None) -> dict[str, str]:
+    """Return the headers of a download: its type and name, and no way to be shown as a page.
+
+    Args:
+        name: what it is saved as.
+        media_type: what it is. Litestar prefers the type in a route's description to that of a stream.
+        byte_size: None where it is not known before the end.
+    """
     length = {} if byte_size is None else {"content-length": str(byte_size)}
     return {
         **length,
+        "content-type": media_type,
         "content-disposition": content_disposition(name),
         "content-security-policy": "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",

@@ -148,7 +148,7 @@ class DatasetsController(Controller):
         principal.require(Scope.READ, Scope.TRAIN)
         media_type, content = await datasets.preview(principal.user_id, dataset_id)
         name = f"{dataset_id}.{'png' if media_type == 'image/png' else 'json'}"
-        return Response(content, media_type=media_type, headers=attachment_headers(name, len(content)))
+        return Response(content, headers=attachment_headers(name, media_type, len(content)))
 
     @delete("/{dataset_id:uuid}", status_code=HTTP_204_NO_CONTENT, summary="Delete a data set")
     async def remove(

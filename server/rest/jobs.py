@@ -163,8 +163,7 @@ class JobsController(Controller):
         byte_size, chunks = await embedding_jobs.result(principal.user_id, job_id)
         return Stream(
             chunks,
-            media_type="application/octet-stream",
-            headers=attachment_headers(f"{job_id}.npy", byte_size),
+            headers=attachment_headers(f"{job_id}.npy", "application/octet-stream", byte_size),
         )
 
     @get("/{job_id:uuid}/events", summary="Follow a job", media_type="text/event-stream")

@@ -30,6 +30,7 @@ from server.rest.trainer_documents import parameters_schema
 from server.training_records import ModelRecord, TrainerKind
 
 _PATH = "/v1/training/models"
+_MARKDOWN = "text/markdown; charset=utf-8"
 
 
 class DeployBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,8 +175,7 @@ class TrainedModelsController(Controller):
         """Send what the model is, how it was made and how good it is, as Markdown."""
         principal.require(Scope.READ, Scope.TRAIN)
         card = await models.card(principal.user_id, model_id)
-        headers = attachment_headers(f"{model_id}.md", len(card))
-        return Response(card, media_type="text/markdown; charset=utf-8", headers=headers)
+        return Response(card, headers=attachment_headers(f"{model_id}.md", _MARKDOWN, len(card)))
 
     @get("/{model_id:uuid}/download", summary="Download a model", media_type="application/zip")
     async def download(
@@ -187,8 +187,7 @@ class TrainedModelsController(Controller):
         """Send all files of a model as one zip."""
         principal.require(Scope.READ, Scope.TRAIN)
         chunks = await models.download(principal.user_id, model_id)
-        headers = attachment_headers(f"{model_id}.zip")
-        return Stream(chunks, media_type="application/zip", headers=headers)
+        return Stream(chunks, headers=attachment_headers(f"{model_id}.zip", "application/zip"))
 
     @delete("/{model_id:uuid}", status_code=HTTP_204_NO_CONTENT, summary="Delete a model")
     async def remove(

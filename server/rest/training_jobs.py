@@ -161,7 +161,7 @@ class TrainingJobsController(Controller):
         principal.require(Scope.READ, Scope.TRAIN)
         media_type, chunks = await training_jobs.sample(principal.user_id, job_id, seq)
         name = f"{job_id}-{seq}.{'png' if media_type == 'image/png' else 'txt'}"
-        return Stream(chunks, media_type=media_type, headers=attachment_headers(name))
+        return Stream(chunks, headers=attachment_headers(name, media_type))
 
     @get("/{job_id:uuid}/events", summary="Follow a training", media_type="text/event-stream")
     async def events(

@@ -144,8 +144,7 @@ class FilesController(Controller):
         record = await uploads.get(principal.user_id, file_id)
         return Stream(
             uploads.stream(record),
-            media_type=record.media_type,
-            headers=attachment_headers(record.name, record.byte_size),
+            headers=attachment_headers(record.name, record.media_type, record.byte_size),
         )
 
     @delete("/{file_id:uuid}", status_code=HTTP_204_NO_CONTENT, summary="Delete a file")

@@ -47,6 +47,7 @@ async def test_the_bytes_come_back_as_an_attachment_that_can_do_no_harm(rest: ht
     answer = await rest.get(file["url"])
 
     assert (200, page) == (answer.status_code, answer.content)
+    assert file["media_type"] == answer.headers["content-type"]
     assert answer.headers["content-disposition"].startswith("attachment; filename=")
     assert "nosniff" == answer.headers["x-content-type-options"]
     assert "sandbox" in answer.headers["content-security-policy"]

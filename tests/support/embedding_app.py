@@ -11,8 +11,11 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from bus.memory import MemoryBus
 from server.auth.guards import require_principal
 from server.auth.principal import Principal
+from server.database import Database
+from server.deployments import Deployments
 from server.embeddings import Embeddings
 from server.pipelines import Pipelines
 from server.rest.embeddings import EmbeddingsController, ModelsController
@@ -41,8 +44,18 @@ def _principal(request: Request[Any, Any, Any]) -> Principal:
 
 
 @pytest.fixture
+def deployments(database: Database, bus: MemoryBus, pipelines: Pipelines) -> Deployments:
+    """Nobody's models so far."""
+    return Deployments(database, bus, pipelines)
+
+
+@pytest.fixture
 def embedding_app(
-    signed_in: SignedIn, embeddings: Embeddings, uploads: Uploads, pipelines: Pipelines
+    signed_in: SignedIn,
+    embeddings: Embeddings,
+    uploads: Uploads,
+    pipelines: Pipelines,
+    deployments: Deployments,
 ) -> Litestar:
     """The controllers with their services, behind a middleware that takes everybody's word."""
 
@@ -57,7 +70,8 @@ def embedding_app(
         "embeddings": lambda: embeddings,
         "uploads": lambda: uploads,
         "pipelines": lambda: pipelines,
-        "selector": lambda: Selector(pipelines),
+        "deployments": lambda: deployments,
+        "selector": lambda: Selector(pipelines, deployments),
     }
     return Litestar(
         [EmbeddingsController, ModelsController, FilesController],

@@ -17,6 +17,8 @@ from tests.support.graphql import GraphQLClient
 from tests.support.training_jobs import POOL, DatasetRow, LaneWorker, Reports, validated
 
 PICTURE = b"\x89PNG picture"
+#: Of the size that the report says.
+DRAWING = b"PNG 45678\n"
 CARD = b"# A model\n"
 ZIP_NAMES = {"encoder/manifest.json", "net/manifest.json"}
 
@@ -103,7 +105,7 @@ class TrainWorker:
         reports = Reports.of(await self.lane.claim(job_id, "data"))
         made = reports.made(1)
         for file in made.stored.files:
-            await self._objects.put(f"{made.stored.prefix}/{file.name}", PICTURE)
+            await self._objects.put(f"{made.stored.prefix}/{file.name}", DRAWING)
         await self.lane.publish(made)
         await self.ended(job_id)
 
