@@ -14,4 +14,5 @@ pytest_plugins = [
     "tests.support.script",
     "tests.support.spans",
     "tests.support.stack",
+    "tests.support.trained",
 ]

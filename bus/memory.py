@@ -194,7 +194,7 @@ class MemoryBus:
 
     def _stream_of(self, subject: str) -> MemoryStream:
         for stream in self._streams.values():
-            if any(subjects.matches(pattern, subject) for pattern in stream.spec.patterns):
+            if stream.spec.takes(subject):
                 return stream
         raise PublishFailed(f"no stream takes {subject}")
 

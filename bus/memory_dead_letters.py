@@ -35,7 +35,7 @@ class MemoryDeadLetters:
     async def send_again(self, letter: DeadLetter) -> None:
         """Publish the bytes where they were published before, as a new message."""
         for stream in self._streams.values():
-            if subjects.matches(stream.spec.subject, letter.subject):
+            if stream.spec.takes(letter.subject):
                 stream.store(letter.subject, letter.raw, {**letter.headers, MESSAGE_ID: uuid4().hex})
 
     async def drop(self, letter_id: int) -> None:

@@ -198,6 +198,20 @@ class ObjectStore:
         except (BaseError, OSError) as error:
             raise ObjectStoreError(f"{key} can't be read") from error
 
+    async def copy(self, key: str, to_key: str) -> None:
+        """Put what is under one key under another one, too, without reading it.
+
+        Raises:
+            ObjectNotFound: nothing is stored under the key.
+        """
+        try:
+            await self._ask(lambda store, known: obstore.copy_async(store, known, _checked(to_key)), key)
+            self._ensure_kept(to_key)
+        except FileNotFoundError as error:
+            raise ObjectNotFound(key) from error
+        except (BaseError, OSError) as error:
+            raise ObjectStoreError(f"{key} can't be copied to {to_key}") from error
+
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
         try:

@@ -120,16 +120,15 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: What gives way when it is full: ``new`` work is refused, ``old`` messages are dropped.
     discard: Literal["new", "old"] = "new"
 
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """All that it takes."""
-        return (self.subject, *self.more_subjects)
+    def takes(self, subject: str) -> bool:
+        """Whether what is published on a subject is kept here."""
+        return any(subjects.matches(pattern, subject) for pattern in (self.subject, *self.more_subjects))
 
     def to_wire(self) -> dict[str, Any]:
         """Return the stream configuration as the JetStream API takes it (ADR-8, durations in ns)."""
         return {
             "name": self.name,
-            "subjects": list(self.patterns),
+            "subjects": [self.subject, *self.more_subjects],
             "retention": self.retention,
             "storage": self.storage,
             "discard": self.discard,
@@ -325,7 +324,7 @@ async def exists(connection: Connection, consumer: str) -> bool:
 
 
 def _stream(spec: StreamSpec) -> Resource:
-    taken = ", ".join(spec.patterns)
+    taken = ", ".join((spec.subject, *spec.more_subjects))
     return Resource(
         label=f"stream {spec.name}",
         summary=f"{spec.storage}, {_RETENTION[spec.retention]}, {taken}",

@@ -16,10 +16,14 @@ from server.graphql.config import GraphQLConfig
 from server.graphql.controller import graphql_controller
 from server.health import HealthController
 from server.rest.accounts import AccountsController
+from server.rest.datasets import DatasetsController
 from server.rest.docs.controller import openapi_config
 from server.rest.embeddings import EmbeddingsController, ModelsController
 from server.rest.errors import exception_handlers
+from server.rest.generations import GenerationsController
 from server.rest.jobs import JobsController
+from server.rest.models import TrainedModelsController
+from server.rest.training_jobs import TrainingJobsController
 from server.rest.uploads import FilesController
 from server.services import Services, open_services
 from server.settings import Settings
@@ -65,6 +69,10 @@ def create_app(settings: Settings) -> Litestar:
             EmbeddingsController,
             ModelsController,
             JobsController,
+            DatasetsController,
+            TrainingJobsController,
+            TrainedModelsController,
+            GenerationsController,
             graphql_controller(_graphql_config(settings), running.get),
         ],
         lifespan=[lifespan],

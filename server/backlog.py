@@ -19,10 +19,10 @@ SELECT count(*) AS num_open FROM (
 ) AS open_jobs
 """
 _OF_POOLS = """
-SELECT pipelines.pool, count(*) AS num_open
+SELECT coalesce(embedding_jobs.pool, pipelines.pool) AS pool, count(*) AS num_open
 FROM jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id
-JOIN pipelines ON pipelines.name = embedding_jobs.pipeline_name
-WHERE jobs.state IN ('QUEUED', 'RUNNING', 'CANCELLING') GROUP BY pipelines.pool
+LEFT JOIN pipelines ON pipelines.name = embedding_jobs.pipeline_name
+WHERE jobs.state IN ('QUEUED', 'RUNNING', 'CANCELLING') GROUP BY 1
 """
 
 
@@ -55,12 +55,7 @@ class Backlog:
         Raises:
             Busy: the user, or all users of the pool together, have enough open jobs.
         """
-        row = await self._db.fetch_one(_OF_USER, user_id, self._max_of_user)
-        if row is not None and row["num_open"] >= self._max_of_user:
-            raise Busy(
-                f"You have {self._max_of_user} unfinished jobs, and no more are taken until some have ended.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        await self.check_user(user_id)
         if self._clock() >= self._counted_at + _COUNT_EVERY_S:
             self._counted_at = self._clock()
             self._of_pools = {row["pool"]: row["num_open"] for row in await self._db.fetch(_OF_POOLS)}
@@ -68,3 +63,16 @@ class Backlog:
             raise Busy("The workers have more jobs than they can take.", retry_after_s=_RETRY_AFTER_S)
         # Seen at once by what this server is asked before the next count.
         self._of_pools[pool] = self._of_pools.get(pool, 0) + 1
+
+    async def check_user(self, user_id: UUID) -> None:
+        """Return if one more job of the user may be accepted, of whatever kind.
+
+        Raises:
+            Busy: the user has enough open jobs.
+        """
+        row = await self._db.fetch_one(_OF_USER, user_id, self._max_of_user)
+        if row is not None and row["num_open"] >= self._max_of_user:
+            raise Busy(
+                f"You have {self._max_of_user} unfinished jobs, and no more are taken until some have ended.",
+                retry_after_s=_RETRY_AFTER_S,
+            )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 from opentelemetry.metrics import Meter
 
 from bus import subjects
@@ -17,6 +18,7 @@ from bus.envelope import Message
 from bus.messages import (
     ClaimJob,
     ClaimSeveralJobs,
+    DeployedModel,
     HeartbeatAnswered,
     HeartbeatJob,
     JobClaimed,
@@ -64,7 +66,7 @@ WITH free AS (
     INSERT INTO job_events (job_id, seq, attempt, kind, payload)
     SELECT id, last_seq, 1, {}, {}::bytea FROM taken
 )
-SELECT id, pipeline_name, inputs_key, item_count, chunk_size, last_seq
+SELECT id, pipeline_name, inputs_key, item_count, chunk_size, model, last_seq
 FROM taken JOIN embedding_jobs ON job_id = taken.id
 """
 
@@ -240,7 +242,8 @@ class Claims:
 
     async def _spec(self, job_id: UUID) -> JobSpec:
         [row] = await self._db.fetch(
-            "SELECT pipeline_name, inputs_key, item_count, chunk_size FROM embedding_jobs WHERE job_id = {}",
+            "SELECT pipeline_name, inputs_key, item_count, chunk_size, model FROM embedding_jobs"
+            " WHERE job_id = {}",
             job_id,
         )
         return _spec_of(row)
@@ -277,4 +280,5 @@ def _spec_of(row: dict[str, Any]) -> JobSpec:
         inputs_key=row["inputs_key"],
         item_count=row["item_count"],
         chunk_size=row["chunk_size"],
+        model=None if row["model"] is None else msgspec.msgpack.decode(row["model"], type=DeployedModel),
     )

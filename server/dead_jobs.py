@@ -7,14 +7,15 @@ from uuid import UUID
 from bus import codec
 from bus.dead_letters import DeadLetter, NoSuchLetter
 from bus.errors import MalformedMessage, UnknownMessage
-from bus.messages import EmbedJob
 from bus.port import Bus
 from server.database import Database
 from server.errors import Conflict, ErrorCode, NotFound
 from server.job_payloads import StateChanged
-from server.job_rows import NewEvent, add_to_outbox, append_events, parse_job_id
+from server.job_rows import JobCommand, NewEvent, add_to_outbox, append_events, parse_job_id
+from server.lane_rows import DATASET, command_of
 from server.nudges import nudge
 from server.records import JobState, Record
+from server.training_records import DatasetStatus
 
 _ENDED = (JobState.SUCCEEDED, JobState.CANCELLED, JobState.CANCELLING)
 #: A job that processes died of starts again as one that two attempts were lost on: alone.
@@ -106,7 +107,7 @@ class DeadJobs:
     async def _put_back(self, job_id: UUID, letter: DeadLetter) -> int:
         async with self._db.transaction():
             row = await self._db.fetch_one(
-                "SELECT id, state, attempt, publish_number, last_seq, error_code FROM jobs"
+                "SELECT id, kind, state, attempt, publish_number, last_seq, error_code FROM jobs"
                 " WHERE id = {} FOR UPDATE",
                 job_id,
             )
@@ -118,8 +119,7 @@ class DeadJobs:
                 row["last_seq"] = await self._reopen(row)
             number: int = row["publish_number"] + 1
             await self._db.execute("UPDATE jobs SET publish_number = {} WHERE id = {}", number, job_id)
-            command = EmbedJob(job_id=str(job_id), publish_number=number)
-            await add_to_outbox(self._db, letter.subject, command)
+            await add_to_outbox(self._db, letter.subject, command_of(row["kind"], job_id, number))
         await nudge(self._bus, job_id, row["last_seq"])
         return number
 
@@ -143,6 +143,10 @@ class DeadJobs:
             num_lost,
             row["id"],
         )
+        if row["kind"] == DATASET:
+            await self._db.execute(
+                "UPDATE datasets SET status = {} WHERE job_id = {}", DatasetStatus.VALIDATING.value, row["id"]
+            )
         return seq
 
 
@@ -152,4 +156,4 @@ def _job_of(letter: DeadLetter) -> UUID | None:
         message = codec.decode(letter.raw)
     except (MalformedMessage, UnknownMessage):
         return None
-    return parse_job_id(message.job_id) if isinstance(message, EmbedJob) else None
+    return parse_job_id(message.job_id) if isinstance(message, JobCommand) else None

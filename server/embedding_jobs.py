@@ -1,6 +1,5 @@
 """Embedding jobs: work that outlives the request, told by its history and fetched as one file."""
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
 from uuid import UUID
 
@@ -8,12 +7,13 @@ import msgspec
 
 from bus import subjects
 from bus.messages import EmbedJob
-from bus.messages.embedding import encode_inputs
 from bus.objects import ObjectStore
 from server.auth.principal import Principal, Scope
 from server.backlog import Backlog
 from server.database import Database
+from server.dataset_rows import hold_dataset
 from server.errors import Conflict, NotFound
+from server.idempotency import digest_of, find_earlier_job
 from server.ids import new_id
 from server.job_inputs import CreateJobRequest, JobInputs
 from server.job_payloads import ITEMS_EMBEDDED, ChunkEmbedded, StateChanged, chunk_key, decode_payload
@@ -26,7 +26,7 @@ from server.job_rows import (
     embedding_job_record,
 )
 from server.job_vectors import npy_header, npy_rows
-from server.object_access import reaching_objects
+from server.model_rows import hold_model
 from server.paging import PageQuery, page
 from server.records import EmbeddingJobRecord, JobState, Page, PageRequest, PipelineRecord, UsageRecord
 from server.usage import UsageMeter
@@ -48,6 +48,7 @@ class _Draft(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: PipelineRecord
     inputs_key: str
     item_count: int
+    dataset_id: UUID | None
 
     @property
     def chunk_size(self) -> int:
@@ -82,20 +83,24 @@ class EmbeddingJobs:
         Raises:
             Forbidden: the credential lacks the scope EMBED.
             InvalidInput: the path names the field.
-            NotFound: a file or a pipeline that isn't there (path ``file_ids`` and index, or ``pipeline``).
+            NotFound: a file, a data set or a pipeline that isn't there (path ``file_ids`` and index,
+                ``dataset_id`` or ``pipeline``).
+            DatasetInvalid: the data set is INVALID (path ``dataset_id``).
             UnsupportedMedia: no pipeline takes a file of this kind (path ``file_ids`` and index).
             PipelineUnavailable: no worker hosts the pipeline now.
             Busy: the user, or the pipeline's pool, has too many unfinished jobs; or the database or the
                 object store can't be reached.
-            Conflict: the idempotency key was used for another request (path ``idempotency_key``).
+            Conflict: the idempotency key was used for another request (path ``idempotency_key``), or the
+                data set is still VALIDATING (path ``dataset_id``).
         """
         principal.require(Scope.EMBED)
         self._inputs.check(request)
-        digest = _digest(request)
-        if request.idempotency_key is not None:
-            earlier = await self._find_earlier(principal.user_id, request.idempotency_key, digest)
-            if earlier is not None:
-                return earlier
+        digest = digest_of(_asked_of(request))
+        earlier = await find_earlier_job(
+            self._db, principal.user_id, EMBEDDING, key=request.idempotency_key, digest=digest
+        )
+        if earlier is not None:
+            return await self.get(principal.user_id, earlier)
         resolved = await self._inputs.resolve(principal.user_id, request)
         await self._backlog.check(principal.user_id, resolved.pipeline.pool)
         job_id = new_id()
@@ -106,10 +111,10 @@ class EmbeddingJobs:
             idempotency_key=request.idempotency_key,
             pipeline=resolved.pipeline,
             inputs_key=f"jobs/{job_id}/inputs",
-            item_count=len(resolved.inputs),
+            item_count=resolved.item_count,
+            dataset_id=resolved.dataset_id,
         )
-        with reaching_objects():
-            await self._objects.put(draft.inputs_key, encode_inputs(resolved.inputs))
+        await self._inputs.store(resolved, draft.inputs_key)
         if not await self._write(draft):
             # Known not to be written. After an error it may be, and then its inputs are needed.
             await self._objects.delete(draft.inputs_key)
@@ -183,8 +188,16 @@ class EmbeddingJobs:
         return sorted(chunks, key=lambda chunk: chunk.first_index)
 
     async def _write(self, draft: _Draft) -> bool:
-        """Write all rows of a job at once; False if its idempotency key has been taken meanwhile."""
+        """Write all rows of a job at once; False if what was looked up has changed meanwhile."""
+        model = draft.pipeline.model
         async with self._db.transaction():
+            # Neither can be deleted from here on as long as the job is open.
+            if draft.dataset_id is not None and not await hold_dataset(
+                self._db, draft.user_id, draft.dataset_id
+            ):
+                return False
+            if model is not None and not await hold_model(self._db, draft.user_id, UUID(model.model_id)):
+                return False
             row = await self._db.fetch_one(
                 "INSERT INTO jobs (id, user_id, kind, state, last_seq, idempotency_key, request_digest)"
                 " VALUES ({}, {}, {}, {}, 1, {}, {})"
@@ -201,14 +214,19 @@ class EmbeddingJobs:
                 return False
             await self._db.execute(
                 "INSERT INTO embedding_jobs"
-                " (job_id, pipeline_name, inputs_key, item_count, chunk_size, dimension)"
-                " VALUES ({}, {}, {}, {}, {}, {})",
+                " (job_id, pipeline_name, inputs_key, item_count, chunk_size, dimension,"
+                " pool, model, model_id, dataset_id) VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
                 draft.id,
                 draft.pipeline.name,
                 draft.inputs_key,
                 draft.item_count,
                 draft.chunk_size,
                 draft.pipeline.dimension,
+                draft.pipeline.pool,
+                # As it is now: a job is answered by one model from first to last.
+                None if model is None else msgspec.msgpack.encode(model),
+                None if model is None else UUID(model.model_id),
+                draft.dataset_id,
             )
             queued = NewEvent(payload=StateChanged(state=JobState.QUEUED))
             await append_events(self._db, draft.id, attempt=0, after_seq=0, events=[queued])
@@ -221,22 +239,9 @@ class EmbeddingJobs:
             )
         return True
 
-    async def _find_earlier(self, user_id: UUID, key: str, digest: bytes) -> EmbeddingJobRecord | None:
-        row = await self._db.fetch_one(
-            f"SELECT * FROM {EMBEDDING_JOBS}"  # noqa: S608 - SQL of ours
-            " WHERE user_id = {} AND kind = {} AND idempotency_key = {}",
-            user_id,
-            EMBEDDING,
-            key,
-        )
-        if row is None:
-            return None
-        if row["request_digest"] != digest:
-            raise Conflict("This key was used for another request.", path=("idempotency_key",))
-        return embedding_job_record(row)
 
-
-def _digest(request: CreateJobRequest) -> bytes:
+def _asked_of(request: CreateJobRequest) -> tuple[object, ...]:
     """Return what tells two requests under one idempotency key apart."""
     asked = (request.texts, request.file_ids, request.pipeline)
-    return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
+    # A job that an earlier release has made of the same request keeps its digest.
+    return asked if request.dataset_id is None else (*asked, request.dataset_id)

@@ -127,13 +127,13 @@ class Embeddings:
         if request.texts is not None:
             encoded = encode_texts(request.texts, max_text_bytes=max_text_bytes)
             return _Prepared(
-                choice=await self._selector.resolve_texts(request.pipeline),
+                choice=await self._selector.resolve_texts(principal.user_id, request.pipeline),
                 inputs=[TextInput(text=text) for text in request.texts],
                 digests=[sha256(raw).digest() for raw in encoded],
                 num_bytes=sum(map(len, encoded)),
             )
         files = await self._uploads.get_many(principal.user_id, request.file_ids or [])
-        choice = await self._selector.resolve_files(request.pipeline, files)
+        choice = await self._selector.resolve_files(principal.user_id, request.pipeline, files)
         check_files(files, max_text_bytes=max_text_bytes)
         return _Prepared(
             choice=choice,
@@ -147,8 +147,15 @@ class Embeddings:
 
 
 def _keys(pipeline: PipelineRecord, digests: Sequence[bytes]) -> list[bytes]:
-    """Make cache keys: pipeline, version, content. A text file and the text in it have the same."""
-    prefix = sha256(f"{pipeline.name}\0{pipeline.version}".encode()).digest()
+    """Make cache keys: pipeline, version, content. A text file and the text in it have the same.
+
+    A deployed model counts by its own id: two users may call theirs alike, and one of them two in turn.
+    """
+    named = f"{pipeline.name}\0{pipeline.version}"
+    if pipeline.model is not None:
+        # No name of a pipeline holds NUL, so that none can be taken for a model.
+        named = f"\0{pipeline.model.model_id}\0{pipeline.model.manifest_sha256}"
+    prefix = sha256(named.encode()).digest()
     return [prefix + digest for digest in digests]
 
 

@@ -105,6 +105,18 @@ class PayloadTooLarge(ServiceError):
     code = ErrorCode.PAYLOAD_TOO_LARGE
 
 
+class QuotaExceeded(ServiceError):
+    """The account has used up what it may use."""
+
+    code = ErrorCode.QUOTA_EXCEEDED
+
+
+class DatasetInvalid(ServiceError):
+    """The data set can't be trained on."""
+
+    code = ErrorCode.DATASET_INVALID
+
+
 class UnsupportedMedia(ServiceError):
     """We know what it is, and don't serve it."""
 

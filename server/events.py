@@ -1,7 +1,9 @@
-"""The history of a job as a stream: what has happened, then what happens, until the job has ended."""
+"""The history of a job as a stream: what has happened, then what happens, until the job has ended.
+
+Subscribers of one job in one process who are at the same place share what is read for them.
+"""
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,31 +14,38 @@ from bus.objects import ObjectStore
 from bus.port import Bus
 from server.database import Database
 from server.errors import InvalidInput, NotFound
+from server.event_records import EventRow, expand, is_large
 from server.job_cursors import Position, decode_cursor
-from server.job_payloads import ChunkEmbedded, StateChanged, decode_payload
-from server.job_rows import EMBEDDING, known_code
-from server.job_vectors import read_chunk
+from server.job_rows import EMBEDDING
 from server.nudges import Nudges
-from server.records import (
-    ItemEmbeddedRecord,
-    ItemFailedRecord,
-    JobEventRecord,
-    JobState,
-    JobStateChangedRecord,
-)
+from server.records import JobEventRecord, JobState
+from server.shared_reading import SharedReads
 
 #: Rows read at once; their vectors are read one row at a time, when the consumer has asked for them.
 _ROWS = 16
 
+# One statement, so that the rows and how far they go are of one moment.
+_PAGE = """
+SELECT jobs.state, jobs.last_seq, page.* FROM jobs LEFT JOIN LATERAL (
+    SELECT seq, attempt AS row_attempt, kind AS row_kind, payload, at FROM job_events
+    WHERE job_id = jobs.id AND seq >= {} ORDER BY seq LIMIT {}
+) AS page ON true WHERE jobs.id = {} ORDER BY page.seq
+"""
 
-class _Row(msgspec.Struct, frozen=True):
-    """One row of ``job_events`` that is read."""
 
-    seq: int
-    attempt: int
-    kind: str
-    payload: bytes
-    at: datetime
+class _Row(EventRow, kw_only=True):
+    """A row that several subscribers may have in hand."""
+
+    #: Kept for the others, where that is little.
+    records: list[JobEventRecord] | None = None
+
+
+class _Page(msgspec.Struct, frozen=True, kw_only=True):
+    """The next rows of a job's history, and where the job was when they were read."""
+
+    rows: list[_Row]
+    last_seq: int
+    is_final: bool
 
 
 class JobHistory:
@@ -46,24 +55,28 @@ class JobHistory:
         self._db = db
         self._objects = objects
         self._nudges = Nudges(db, bus, poll_s=poll_s)
+        #: By job and first row.
+        self._pages: SharedReads[tuple[UUID, int], _Page | None] = SharedReads()
+        #: By job and row, which never changes.
+        self._expansions: SharedReads[tuple[UUID, int], list[JobEventRecord]] = SharedReads()
 
     @property
     def is_idle(self) -> bool:
         """Whether nobody subscribes here, and nothing is held for anybody."""
-        return self._nudges.is_idle
+        return self._nudges.is_idle and self._pages.is_idle and self._expansions.is_idle
 
-    async def has_more(self, user_id: UUID, job_id: UUID, after: str | None) -> bool:
+    async def has_more(self, user_id: UUID, job_id: UUID, after: str | None, kind: str = EMBEDDING) -> bool:
         """Whether `subscribe` would yield anything: False once the job has ended and all was read.
 
         Raises:
-            NotFound: no such job, or somebody else's.
+            NotFound: no such job of this kind, or somebody else's.
             InvalidInput: ``after`` is no cursor of this job (path ``after``).
         """
-        job, position = await self._start(user_id, job_id, after)
+        job, position = await self._start(user_id, job_id, after, kind)
         return not JobState(job["state"]).is_final or position.seq < job["last_seq"]
 
     async def subscribe(
-        self, user_id: UUID, job_id: UUID, after: str | None = None
+        self, user_id: UUID, job_id: UUID, after: str | None = None, kind: str = EMBEDDING
     ) -> AsyncGenerator[JobEventRecord, None]:
         """Yield the job's records after the cursor, each exactly once, and end when the job has ended.
 
@@ -71,36 +84,38 @@ class JobHistory:
         chunk. Leaving the iteration, or being cancelled in it, releases everything.
 
         Raises:
-            NotFound: no such job, or somebody else's; or it has ended and is deleted at this moment.
+            NotFound: no such job of this kind, or somebody else's; or it has ended and is deleted at this
+                moment.
             InvalidInput: ``after`` is no cursor of this job (path ``after``).
         """
-        _, start = await self._start(user_id, job_id, after)
+        _, start = await self._start(user_id, job_id, after, kind)
         seq = start.seq
         async with self._nudges.watching(job_id) as bell:
             while True:
+                # Before the page is read: what comes after it rings again.
                 bell.clear()
-                rows = await self._rows(job_id, seq)
-                for row in rows:
-                    for record in await self._read(job_id, row, start):
-                        yield record
-                    seq = row.seq + 1
-                if rows:
-                    continue
-                job = await self._db.fetch_one("SELECT state, last_seq FROM jobs WHERE id = {}", job_id)
-                if job is None:
+                page = await self._page(job_id, seq)
+                if page is None:
                     # An end without a word would look like the end of the job.
                     raise _no_such_job()
-                if job["last_seq"] < seq:
-                    if JobState(job["state"]).is_final:
+                for row in page.rows:
+                    records = await self._read(job_id, row)
+                    for record in records[start.offset + 1 :] if row.seq == start.seq else records:
+                        yield record
+                    seq = row.seq + 1
+                if seq > page.last_seq:
+                    if page.is_final:
                         return
                     await bell.wait()
 
-    async def _start(self, user_id: UUID, job_id: UUID, after: str | None) -> tuple[dict[str, Any], Position]:
+    async def _start(
+        self, user_id: UUID, job_id: UUID, after: str | None, kind: str
+    ) -> tuple[dict[str, Any], Position]:
         job = await self._db.fetch_one(
             "SELECT state, last_seq FROM jobs WHERE id = {} AND user_id = {} AND kind = {}",
             job_id,
             user_id,
-            EMBEDDING,
+            kind,
         )
         if job is None:
             raise _no_such_job()
@@ -109,23 +124,33 @@ class JobHistory:
             raise InvalidInput("This is a cursor of another job.", path=("after",))
         return job, position
 
-    async def _rows(self, job_id: UUID, seq: int) -> list[_Row]:
-        rows = await self._db.fetch(
-            "SELECT seq, attempt, kind, payload, at FROM job_events"
-            " WHERE job_id = {} AND seq >= {} ORDER BY seq LIMIT {}",
-            job_id,
-            seq,
-            _ROWS,
-        )
-        return [_Row(**row) for row in rows]
+    async def _page(self, job_id: UUID, seq: int) -> _Page | None:
+        async def read() -> _Page | None:
+            rows = await self._db.fetch(_PAGE, seq, _ROWS, job_id)
+            if not rows:
+                return None
+            return _Page(
+                rows=[_row(row) for row in rows if row["seq"] is not None],
+                last_seq=rows[0]["last_seq"],
+                is_final=JobState(rows[0]["state"]).is_final,
+            )
 
-    async def _read(self, job_id: UUID, row: _Row, after: Position) -> list[JobEventRecord]:
+        return await self._pages.read((job_id, seq), read, is_fresh=True)
+
+    async def _read(self, job_id: UUID, row: _Row) -> list[JobEventRecord]:
+        if row.records is not None:
+            return row.records
         try:
-            return await self._expand(row, after)
+            records = await self._expansions.read(
+                (job_id, row.seq), lambda: expand(self._objects, job_id, row), is_fresh=False
+            )
         except ObjectNotFound as error:
             if await self._is_going(job_id):
                 raise _no_such_job() from error
             raise
+        if not is_large(row):
+            row.records = records
+        return records
 
     async def _is_going(self, job_id: UUID) -> bool:
         """Whether a job is deleted, or is at this moment: its vectors go first, while its row is locked."""
@@ -135,47 +160,15 @@ class JobHistory:
         statement = "SELECT id FROM jobs WHERE id = {} FOR KEY SHARE SKIP LOCKED"
         return await self._db.fetch_one(statement, job_id) is None
 
-    async def _expand(self, row: _Row, after: Position) -> list[JobEventRecord]:
-        """Return the records of one row that come after a position."""
-        payload = decode_payload(row.kind, row.payload)
-        first = after.offset + 1 if row.seq == after.seq else 0
-        if isinstance(payload, ChunkEmbedded):
-            return await self._items(row, payload, first)
-        if isinstance(payload, StateChanged) and first == 0:
-            return [
-                JobStateChangedRecord(
-                    cursor=Position(row.seq, 0).encode(),
-                    at=row.at,
-                    attempt=row.attempt,
-                    state=payload.state,
-                    reason=payload.reason,
-                )
-            ]
-        return []
 
-    async def _items(self, row: _Row, chunk: ChunkEmbedded, first: int) -> list[JobEventRecord]:
-        vectors = await read_chunk(self._objects, chunk)
-        failures = {failure.index: failure for failure in chunk.failures}
-        records: list[JobEventRecord] = []
-        for offset in range(first, chunk.count):
-            index = chunk.first_index + offset
-            cursor = Position(row.seq, offset).encode()
-            failure = failures.get(index)
-            records.append(
-                ItemEmbeddedRecord(
-                    cursor=cursor, at=row.at, attempt=row.attempt, index=index, vector=vectors[offset]
-                )
-                if failure is None
-                else ItemFailedRecord(
-                    cursor=cursor,
-                    at=row.at,
-                    attempt=row.attempt,
-                    index=index,
-                    code=known_code(failure.code),
-                    message=failure.message,
-                )
-            )
-        return records
+def _row(row: dict[str, Any]) -> _Row:
+    return _Row(
+        seq=row["seq"],
+        attempt=row["row_attempt"],
+        kind=row["row_kind"],
+        payload=row["payload"],
+        at=row["at"],
+    )
 
 
 def _no_such_job() -> NotFound:

@@ -145,6 +145,7 @@ class InteractiveLane:
             inputs=list(inputs),
             reply_to=self._inbox,
             deadline_at=datetime.now(UTC) + timedelta(seconds=deadline - loop.time()),
+            model=pipeline.model,
         )
         flight = Flight(command, pipeline, on_end)
         flight.timer = loop.call_at(deadline, self._expire, flight)

@@ -5,7 +5,8 @@ last report comes first there wins, and the other one finds a final state.
 """
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 from uuid import UUID
 
 from opentelemetry.metrics import Meter
@@ -16,15 +17,15 @@ from bus.messages import CancelJob
 from bus.port import Bus
 from server.auth.principal import Principal, Scope
 from server.database import Database
+from server.dataset_facts import LOOK_CANCELLED
+from server.dataset_release import Released, give_up_dataset
 from server.errors import JobFinished, NotFound
-from server.job_payloads import StateChanged
 from server.job_rows import (
     EMBEDDING,
     EMBEDDING_JOBS,
     HEARTBEAT_WRITTEN_EVERY_S,
-    NewEvent,
-    append_events,
     embedding_job_record,
+    enter_state,
 )
 from server.nudges import nudge
 from server.records import EmbeddingJobRecord, JobState
@@ -61,28 +62,47 @@ class JobCancellations:
         """Finish the look in hand."""
         await self._loop.close()
 
-    async def cancel(self, principal: Principal, job_id: UUID) -> EmbeddingJobRecord:
+    @overload
+    async def cancel(self, principal: Principal, job_id: UUID) -> EmbeddingJobRecord: ...
+
+    @overload
+    async def cancel(self, principal: Principal, job_id: UUID, kind: str) -> JobState: ...
+
+    async def cancel(
+        self, principal: Principal, job_id: UUID, kind: str | None = None
+    ) -> EmbeddingJobRecord | JobState:
         """Stop a job; one that is being stopped already stays as it is.
 
+        Args:
+            principal: whose job it is.
+            job_id: which.
+            kind: ``jobs.kind``, an embedding job where none is named.
+
+        Returns:
+            The record of an embedding job where no kind was named, else the job's new state.
+
         Raises:
-            Forbidden: the credential lacks the scope EMBED.
-            NotFound: no such job, or somebody else's (path ``job_id``).
+            Forbidden: the credential lacks the scope: EMBED for an embedding job, TRAIN for all others.
+            NotFound: no such job of this kind, or somebody else's (path ``job_id``).
             JobFinished: it has ended.
         """
-        principal.require(Scope.EMBED)
+        principal.require(Scope.EMBED if kind in (None, EMBEDDING) else Scope.TRAIN)
+        released = Released()
         async with self._db.transaction():
-            row = await self._lock(principal.user_id, job_id)
+            row = await self._lock(principal.user_id, job_id, kind or EMBEDDING)
             before = JobState(row["state"])
             if before.is_final:
                 raise JobFinished(f"The job has ended: it is {before}.", path=("job_id",))
             is_waiting = before is JobState.QUEUED
             after = JobState.CANCELLED if is_waiting else JobState.CANCELLING
             if before is not JobState.CANCELLING:
-                row["last_seq"] = await _enter(self._db, row, after, _REASON)
-            record = await self._record(job_id)
+                row["last_seq"] = await enter_state(self._db, row, after, _REASON)
+            if is_waiting:
+                released = await give_up_dataset(self._db, row, LOOK_CANCELLED)
+            record = await self._record(job_id) if kind is None else after
         if before is not JobState.CANCELLING:
             self._cancelled.add(1, {"state": before.value})
-            await nudge(self._bus, job_id, row["last_seq"])
+            await self._nudge([row], released)
         if not is_waiting:
             # Also when it was told before: that one may be lost, and who asks again wants it to stop.
             await self._tell(job_id)
@@ -90,9 +110,10 @@ class JobCancellations:
 
     async def end_silent(self) -> None:
         """End the jobs that are being cancelled and that no worker was heard to work on for some seconds."""
+        released = Released()
         async with self._db.transaction():
             rows = await self._db.fetch(
-                "SELECT id, attempt, last_seq FROM jobs WHERE state = 'CANCELLING'"
+                "SELECT id, kind, attempt, last_seq FROM jobs WHERE state = 'CANCELLING'"
                 " AND coalesce(heartbeat_at, started_at, created_at)"
                 " < now() - make_interval(secs => {}::float8)"
                 " ORDER BY id LIMIT {} FOR UPDATE SKIP LOCKED",
@@ -100,17 +121,23 @@ class JobCancellations:
                 _BATCH,
             )
             for row in rows:
-                row["last_seq"] = await _enter(self._db, row, JobState.CANCELLED, _SILENT)
+                row["last_seq"] = await enter_state(self._db, row, JobState.CANCELLED, _SILENT)
+                released.add(await give_up_dataset(self._db, row, LOOK_CANCELLED))
+        await self._nudge(rows, released)
+
+    async def _nudge(self, rows: Sequence[dict[str, Any]], released: Released) -> None:
         for row in rows:
             await nudge(self._bus, row["id"], row["last_seq"])
+        for job_id, seq in released.failed.items():
+            await nudge(self._bus, job_id, seq)
 
-    async def _lock(self, user_id: UUID, job_id: UUID) -> dict[str, Any]:
+    async def _lock(self, user_id: UUID, job_id: UUID, kind: str) -> dict[str, Any]:
         row = await self._db.fetch_one(
-            "SELECT id, attempt, state, last_seq FROM jobs"
+            "SELECT id, kind, attempt, state, last_seq FROM jobs"
             " WHERE id = {} AND user_id = {} AND kind = {} FOR UPDATE",
             job_id,
             user_id,
-            EMBEDDING,
+            kind,
         )
         if row is None:
             raise NotFound("There is no such job.", path=("job_id",))
@@ -129,23 +156,3 @@ class JobCancellations:
         except BusError as error:
             # The worker's next heartbeat is told, within a second.
             _logger.warning("nobody was told to stop job %s: %s", job_id, error)
-
-
-async def _enter(db: Database, row: dict[str, Any], state: JobState, reason: str) -> int:
-    """Write a locked job's new state and its history; return the sequence number of the new row."""
-    seq = await append_events(
-        db,
-        row["id"],
-        attempt=row["attempt"],
-        after_seq=row["last_seq"],
-        events=[NewEvent(payload=StateChanged(state=state, reason=reason))],
-    )
-    await db.execute(
-        "UPDATE jobs SET state = {}, last_seq = {},"
-        " finished_at = CASE WHEN {}::boolean THEN now() END WHERE id = {}",
-        state.value,
-        seq,
-        state.is_final,
-        row["id"],
-    )
-    return seq

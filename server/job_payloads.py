@@ -1,5 +1,8 @@
 """What the rows of ``job_events`` say: small structs, stored as msgpack under the name of their kind."""
 
+from typing import Literal
+from uuid import UUID
+
 import msgspec
 
 from bus.messages import ItemError, ItemsEmbedded
@@ -7,6 +10,11 @@ from server.records import JobState
 
 STATE_CHANGED = "state_changed"
 ITEMS_EMBEDDED = "items_embedded"
+TRAINING_PROGRESSED = "training_progressed"
+SAMPLES_GENERATED = "samples_generated"
+CHECKPOINT_SAVED = "checkpoint_saved"
+TRAINING_WARNED = "training_warned"
+MODEL_EXPORTED = "model_exported"
 
 
 class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,17 +45,66 @@ class ChunkEmbedded(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-Payload = StateChanged | ChunkEmbedded
+class ProgressMade(msgspec.Struct, frozen=True, kw_only=True):
+    """The training has come to a step; every number is finite."""
 
-_KINDS: dict[str, type[StateChanged] | type[ChunkEmbedded]] = {
+    step: int
+    total_steps: int
+    epoch: int
+    metrics: dict[str, float]
+    eta_s: float | None
+    device: str
+
+
+class SamplesShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to look at lies under ``object_key``."""
+
+    step: int
+    name: str
+    media_type: Literal["image/png", "text/plain"]
+    object_key: str
+    byte_size: int
+
+
+class CheckpointKept(msgspec.Struct, frozen=True, kw_only=True):
+    """From this step the training can go on; where it lies is with the job, for the newest alone."""
+
+    step: int
+
+
+class WarningGiven(msgspec.Struct, frozen=True, kw_only=True):
+    """Training goes on, but somebody should look."""
+
+    step: int
+    code: str
+    message: str
+
+
+class ModelMade(msgspec.Struct, frozen=True, kw_only=True):
+    """The model is there."""
+
+    model_id: UUID
+
+
+Payload = (
+    StateChanged | ChunkEmbedded | ProgressMade | SamplesShown | CheckpointKept | WarningGiven | ModelMade
+)
+
+_KINDS: dict[str, type[Payload]] = {
     STATE_CHANGED: StateChanged,
     ITEMS_EMBEDDED: ChunkEmbedded,
+    TRAINING_PROGRESSED: ProgressMade,
+    SAMPLES_GENERATED: SamplesShown,
+    CHECKPOINT_SAVED: CheckpointKept,
+    TRAINING_WARNED: WarningGiven,
+    MODEL_EXPORTED: ModelMade,
 }
+_KIND_OF: dict[type[Payload], str] = {payload: kind for kind, payload in _KINDS.items()}
 
 
 def kind_of(payload: Payload) -> str:
     """Return what ``job_events.kind`` is for this payload."""
-    return STATE_CHANGED if isinstance(payload, StateChanged) else ITEMS_EMBEDDED
+    return _KIND_OF[type(payload)]
 
 
 def encode_payload(payload: Payload) -> bytes:

@@ -10,7 +10,7 @@ from bus import codec, tracing
 from bus.messages import EmbedJob, GenerateSamples, TrainModel, ValidateDataset
 from server.database import Database
 from server.errors import ErrorCode
-from server.job_payloads import Payload, encode_payload, kind_of
+from server.job_payloads import Payload, StateChanged, encode_payload, kind_of
 from server.records import EmbeddingJobRecord, JobState
 
 #: ``jobs.kind`` of an embedding job.
@@ -59,6 +59,43 @@ async def append_events(
     return last_seq
 
 
+async def enter_state(
+    db: Database,
+    row: dict[str, Any],
+    state: JobState,
+    reason: str | None,
+    *,
+    code: ErrorCode | None = None,
+) -> int:
+    """Write a locked job's new state and its history; return the sequence number of the new row.
+
+    Args:
+        db: in the transaction that holds the lock.
+        row: the job's ``id``, ``attempt`` and ``last_seq``, read under it.
+        state: what it enters.
+        reason: why, for a person.
+        code: why it has failed; the reason is then kept with it.
+    """
+    seq = await append_events(
+        db,
+        row["id"],
+        attempt=row["attempt"],
+        after_seq=row["last_seq"],
+        events=[NewEvent(payload=StateChanged(state=state, reason=reason))],
+    )
+    await db.execute(
+        "UPDATE jobs SET state = {}, last_seq = {}, error_code = {}, error_message = {},"
+        " finished_at = CASE WHEN {}::boolean THEN now() END WHERE id = {}",
+        state.value,
+        seq,
+        None if code is None else code.value,
+        None if code is None else reason,
+        state.is_final,
+        row["id"],
+    )
+    return seq
+
+
 async def add_to_outbox(
     db: Database, subject: str, command: JobCommand, *, traceparent: str | None = None
 ) -> None:
@@ -99,6 +136,11 @@ def embedding_job_record(row: dict[str, Any]) -> EmbeddingJobRecord:
         error_code=None if row["error_code"] is None else known_code(row["error_code"]),
         error_message=row["error_message"],
     )
+
+
+def storable(text: str) -> str:
+    """Return a text as PostgreSQL takes it: every character but this one."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def known_code(code: str) -> ErrorCode:

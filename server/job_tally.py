@@ -7,7 +7,7 @@ import msgspec
 
 from bus.messages import ItemsEmbedded, JobAttemptFailed, JobAttemptLetGo
 from server.job_payloads import ChunkEmbedded, StateChanged, chunk_key
-from server.job_rows import NewEvent, known_code
+from server.job_rows import NewEvent, known_code, storable
 from server.records import JobState
 
 Report = ItemsEmbedded | JobAttemptFailed | JobAttemptLetGo
@@ -100,8 +100,7 @@ class JobTally(msgspec.Struct, kw_only=True):
             self._stop()
             return
         self.error_code = known_code(code).value
-        # PostgreSQL takes any character of a text but this one.
-        self.error_message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        self.error_message = storable(message)
         self._enter(JobState.FAILED, self.error_message)
 
     def _enter(self, state: JobState, reason: str | None = None) -> None:

@@ -3,11 +3,11 @@
 from uuid import UUID
 
 from bus import subjects
-from bus.messages import GenerateSamples, TrainModel, ValidateDataset
+from bus.messages import EmbedJob, GenerateSamples, TrainModel, ValidateDataset
 from bus.messages.work import Lane
 from server.database import Database
 from server.job_payloads import StateChanged
-from server.job_rows import JobCommand, NewEvent, add_to_outbox, append_events
+from server.job_rows import EMBEDDING, JobCommand, NewEvent, add_to_outbox, append_events
 from server.records import JobState, Record
 
 #: ``jobs.kind`` of these jobs.
@@ -92,3 +92,10 @@ def lane_subject(kind: str, pool: str, job_id: UUID) -> str:
 def lane_command(kind: str, job_id: UUID, publish_number: int) -> JobCommand:
     """Return what is published when such a job is to be worked on."""
     return _COMMANDS[kind](job_id=str(job_id), publish_number=publish_number)
+
+
+def command_of(kind: str, job_id: UUID, publish_number: int) -> JobCommand:
+    """Return what is published when a job of any kind is to be worked on."""
+    if kind == EMBEDDING:
+        return EmbedJob(job_id=str(job_id), publish_number=publish_number)
+    return lane_command(kind, job_id, publish_number)

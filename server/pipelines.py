@@ -33,6 +33,8 @@ class _Host(msgspec.Struct):
     records: dict[str, PipelineRecord]
     since: float
     last_seen: float
+    #: Where it loads deployed models, if it does.
+    models_pool: str | None = None
 
 
 class Pipelines:
@@ -122,6 +124,18 @@ class Pipelines:
         live = [record for name in names if (record := self._find_live(name)) is not None]
         return min(live, key=_auto_order, default=None)
 
+    def find_models_pool(self) -> str | None:
+        """Return the pool whose workers load deployed models now; of several, every server takes the same."""
+        oldest = self._clock() - UNSEEN_S
+        return min(
+            (
+                host.models_pool
+                for host in self._hosts.values()
+                if host.models_pool is not None and host.last_seen >= oldest
+            ),
+            default=None,
+        )
+
     async def require_available(self, name: str) -> PipelineRecord:
         """Return a pipeline that can be used now.
 
@@ -195,6 +209,7 @@ class Pipelines:
             host = _Host(hosted=message.pipelines, records=records, since=now, last_seen=now)
             self._hosts[message.worker_id] = host
         host.last_seen = now
+        host.models_pool = message.models_pool
         for name in host.records:
             self._last_seen[name] = now
             self._left.discard(name)

@@ -8,7 +8,7 @@ a process that dies between the two gets it again and finds nothing new in it.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from opentelemetry.metrics import Meter
@@ -18,6 +18,7 @@ from bus.consumer import processing_batch
 from bus.dead_letters import Death
 from bus.errors import BusError
 from bus.messages import ItemsEmbedded, JobAttemptFailed, JobAttemptLetGo
+from bus.messages.work import Report as WorkReport
 from bus.port import Bus, Delivery
 from bus.topology import PROJECTION
 from server.database import Database
@@ -29,6 +30,7 @@ from server.projection_rows import find_done, lock_jobs, write_jobs
 from server.records import UsageRecord
 from server.repeating import Repeating
 from server.usage import UsageMeter
+from server.work_projection import WorkDelivery, WorkProjection
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +52,16 @@ _Writing = asyncio.Task[dict[str, JobTally | Exception]]
 class Projection:
     """Pulls reports in windows and writes each job's share of a window in one transaction."""
 
-    def __init__(self, db: Database, bus: Bus, usage: UsageMeter, *, meter: Meter) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        usage: UsageMeter,
+        *,
+        meter: Meter,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make one; ``wake`` is called when something new is in the outbox."""
         self._db = db
         self._bus = bus
         self._usage = usage
@@ -60,6 +71,7 @@ class Projection:
             "towhee.job.reports", description="Reports of workers: counted, duplicate, stale, late, unknown."
         )
         self._ended = meter.create_counter("towhee.job.ended", description="Jobs that ended, by their state.")
+        self._work = WorkProjection(db, bus, wake=wake, reports=self._reports, ended=self._ended)
 
     async def start(self) -> None:
         """Take reports from now on."""
@@ -73,15 +85,26 @@ class Projection:
     async def step(self) -> None:
         """Take one window of reports, waiting a moment for the first, and settle it."""
         by_job: defaultdict[str, list[_Report]] = defaultdict(list)
+        work: defaultdict[str, list[WorkDelivery]] = defaultdict(list)
         for delivery in await self._puller.fetch(limit=_WINDOW, wait_s=_FETCH_WAIT_S):
             message = delivery.message
             if isinstance(message, ItemsEmbedded | JobAttemptFailed | JobAttemptLetGo):
                 # A worker may spell an id in another way; one that none can have is unknown.
                 job_id = parse_job_id(message.job_id)
                 by_job[str(job_id or message.job_id)].append(_Report(delivery, message))
+            elif isinstance(message, WorkReport):
+                job_id = parse_job_id(message.job_id)
+                work[str(job_id or message.job_id)].append(WorkDelivery(delivery, message))
             else:
                 reason = f"{type(message).__name__} is no report about a job."
                 await delivery.dead_letter(Death(code="INVALID_INPUT", reason=reason))
+        if work:
+            # Beside the others: neither family waits for the other's transaction.
+            await asyncio.gather(self._settle_embedding(by_job), self._work.settle(work))
+        else:
+            await self._settle_embedding(by_job)
+
+    async def _settle_embedding(self, by_job: Mapping[str, list[_Report]]) -> None:
         if not by_job:
             return
         if tracing.find_tracer() is None:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bus.messages import DeployedModel
 from server.auth.principal import Scope
 from server.errors import ErrorCode
 
@@ -119,6 +120,8 @@ class PipelineRecord(Record, frozen=True):
     available: bool
     #: Why it is not available, when it is not.
     reason: str | None = None
+    #: What embeds, where it is a model that its owner has deployed.
+    model: DeployedModel | None = None
 
 
 class SelectionRecord(Record, frozen=True):

@@ -1,6 +1,7 @@
-"""What is over goes: ended jobs with all that belongs to them, ended sessions, and traces of deleted files.
+"""What is over goes: ended jobs with all that belongs to them, ended sessions, what was deleted.
 
-What stays for good is one row an hour and user in ``usage_hours``, which bills are made of, and API keys,
+A training that has made a model stays with it: the model's history is how it came about. What stays for good
+is one row an hour and user in ``usage_hours``, which bills are made of, and API keys,
 which their owner sees for as long as there is an account.
 """
 
@@ -14,6 +15,9 @@ from opentelemetry.metrics import Meter
 from bus.errors import ObjectStoreError
 from bus.objects import ObjectStore
 from server.database import Database
+from server.ids import model_id_of
+from server.lane_rows import GENERATION, TRAINING
+from server.records import JobState
 from server.repeating import Repeating
 
 _logger = logging.getLogger(__name__)
@@ -29,9 +33,10 @@ _FIRST_ID: Final = UUID(int=0)
 
 # The order is by the index that finds them; a job somebody else deletes now is left to them.
 _OVER = """
-SELECT jobs.id, jobs.finished_at, embedding_jobs.inputs_key
-FROM jobs JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id
+SELECT jobs.id, jobs.kind, jobs.state, jobs.attempt, jobs.finished_at, embedding_jobs.inputs_key
+FROM jobs LEFT JOIN embedding_jobs ON embedding_jobs.job_id = jobs.id
 WHERE jobs.finished_at < now() - {}::interval AND jobs.state IN ('SUCCEEDED', 'FAILED', 'CANCELLED')
+AND NOT EXISTS (SELECT 1 FROM models WHERE models.job_id = jobs.id)
 AND (jobs.finished_at, jobs.id) > ({}::timestamptz, {}::uuid)
 ORDER BY jobs.finished_at, jobs.id LIMIT {} FOR UPDATE OF jobs SKIP LOCKED
 """
@@ -102,9 +107,18 @@ class Retention:
 
         Before its rows: after a crash in between the rows still say what is to be deleted.
         """
+        below = [f"jobs/{job['id']}", f"results/{job['id']}"]
+        if job["kind"] == TRAINING:
+            # An attempt may have come as far as this and no further.
+            attempts = range(1, job["attempt"] + 1)
+            below += [f"models/{model_id_of(job['id'], attempt)}" for attempt in attempts]
+        if job["kind"] == GENERATION and job["state"] != JobState.SUCCEEDED:
+            # Of one that has succeeded they are files of its owner.
+            below.append(f"generated/{job['id']}")
         try:
-            await self._objects.delete(job["inputs_key"])
-            for prefix in (f"jobs/{job['id']}", f"results/{job['id']}"):
+            if job["inputs_key"] is not None:
+                await self._objects.delete(job["inputs_key"])
+            for prefix in below:
                 await self._objects.delete_below(prefix)
         except ObjectStoreError as error:
             _logger.warning("job %s is over and stays for now: %s", job["id"], error)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
+from server.deployments import Deployments, is_model_name
 from server.errors import InvalidInput, PipelineUnavailable, UnsupportedMedia
 from server.pipelines import Pipelines
 from server.records import FileRecord, Modality, PipelineRecord, SelectionRecord
@@ -35,8 +37,22 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 class Selector:
     """Chooses pipelines, and refuses what none of them takes."""
 
-    def __init__(self, pipelines: Pipelines) -> None:
+    def __init__(self, pipelines: Pipelines, deployments: Deployments | None = None) -> None:
         self._pipelines = pipelines
+        # None: nobody deploys models here.
+        self._deployments = deployments
+
+    async def get(self, user_id: UUID, name: str) -> PipelineRecord:
+        """Return a pipeline that is or was hosted, or that is or was the user's deployed model.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        if self._deployments is not None and is_model_name(name):
+            found = await self._deployments.find_pipeline(user_id, name)
+            if found is not None:
+                return found
+        return await self._pipelines.get(name)
 
     async def for_texts(self) -> SelectionRecord:
         """Choose for texts that came as such.
@@ -70,8 +86,8 @@ class Selector:
             reason=f"{file.reason} {pipeline.name} comes first for {_NOUNS[modality]} here.",
         )
 
-    async def resolve_texts(self, name: str) -> Choice:
-        """Find the pipeline for texts under a name or ``auto``.
+    async def resolve_texts(self, user_id: UUID, name: str) -> Choice:
+        """Find the pipeline for texts of a user under a name or ``auto``.
 
         Raises:
             InvalidInput: the named pipeline does not take text.
@@ -81,13 +97,13 @@ class Selector:
         if name == AUTO:
             selection = await self.for_texts()
             return Choice(pipeline=selection.pipeline, selection=selection)
-        pipeline = await self._pipelines.require_available(name)
+        pipeline = await self._require_available(user_id, name)
         if pipeline.modality != Modality.TEXT:
             raise InvalidInput(_mismatch(pipeline, Modality.TEXT), path=("texts", "0"))
         return Choice(pipeline=pipeline, selection=None)
 
-    async def resolve_files(self, name: str, files: Sequence[FileRecord]) -> Choice:
-        """Find the one pipeline for all files, at least one, under a name or ``auto``.
+    async def resolve_files(self, user_id: UUID, name: str, files: Sequence[FileRecord]) -> Choice:
+        """Find the one pipeline for all files of a user, at least one, under a name or ``auto``.
 
         Raises:
             InvalidInput: they are of several kinds, or of one the named pipeline does not take.
@@ -108,11 +124,31 @@ class Selector:
         if name == AUTO:
             selection = await self.for_file(files[0])
             return Choice(pipeline=selection.pipeline, selection=selection)
-        pipeline = await self._pipelines.require_available(name)
+        pipeline = await self._require_available(user_id, name)
         for index, file in enumerate(files):
             if file.modality is not None and file.modality != pipeline.modality:
                 raise InvalidInput(_mismatch(pipeline, file.modality), path=("file_ids", str(index)))
         return Choice(pipeline=pipeline, selection=None)
+
+    async def resolve_rows(self, user_id: UUID, name: str, modality: Modality) -> PipelineRecord:
+        """Find the pipeline for the rows of a data set, all of one kind, under a name or ``auto``.
+
+        Raises:
+            InvalidInput: the named pipeline does not take them (path ``dataset_id``).
+            NotFound: there is no pipeline of that name.
+            PipelineUnavailable: it can't be used now.
+        """
+        if name == AUTO:
+            return await self._find_auto(modality)
+        pipeline = await self._require_available(user_id, name)
+        if pipeline.modality != modality:
+            raise InvalidInput(_mismatch(pipeline, modality), path=("dataset_id",))
+        return pipeline
+
+    async def _require_available(self, user_id: UUID, name: str) -> PipelineRecord:
+        if self._deployments is not None and is_model_name(name):
+            return await self._deployments.require_available(user_id, name)
+        return await self._pipelines.require_available(name)
 
     def _require_served(self, file: FileRecord, index: int | None = None) -> Modality:
         modality = file.modality

@@ -1,6 +1,6 @@
 """The services of one server process, and how they are started and stopped."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -21,15 +21,19 @@ from server.backlog import Backlog
 from server.claims import Claims
 from server.content import ContentDetector
 from server.database import Database
+from server.datasets import Datasets
 from server.dead_letters import DeadLetterMover
+from server.deployments import Deployments
 from server.embedding_jobs import EmbeddingJobs
 from server.embeddings import Embeddings, EmbedLimits
 from server.events import JobHistory
+from server.generations import Generations
 from server.health import Health, missing_streams
 from server.instruments import observe
 from server.job_cancellations import JobCancellations
 from server.job_inputs import JobInputs
 from server.limits import AccountLimits
+from server.models import Models
 from server.outbox import OutboxRelay
 from server.pipelines import Pipelines
 from server.projections import Projection
@@ -37,8 +41,12 @@ from server.retention import Retention
 from server.selection import Selector
 from server.settings import Settings
 from server.telemetry import Telemetry
+from server.trainers import Trainers
+from server.training_jobs import TrainingJobs
+from server.training_services import TrainingParts, start_training_services
 from server.uploads import Uploads
 from server.usage import UsageMeter
+from server.work_claims import WorkClaims
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +65,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     embedding_jobs: EmbeddingJobs
     job_history: JobHistory
     job_cancellations: JobCancellations
+    trainers: Trainers
+    datasets: Datasets
+    training_jobs: TrainingJobs
+    models: Models
+    deployments: Deployments
+    generations: Generations
     health: Health
 
 
@@ -104,9 +118,13 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
     embedding = await _start_embedding(parts, stack)
     relay = OutboxRelay(db, bus, meter=parts.telemetry.meter)
     cancellations = JobCancellations(db, bus, meter=parts.telemetry.meter)
-    await _start_jobs(parts, stack, embedding.usage, (relay, cancellations))
+    await _start_jobs(parts, stack, embedding.usage, relay=relay, cancellations=cancellations)
     limits = AccountLimits()
     lifetimes = SessionLifetimes(lifetime_s=settings.session_lifetime_s, idle_s=settings.session_idle_s)
+    backlog = _backlog(parts)
+    training = await start_training_services(
+        _training_parts(parts, embedding, (relay, cancellations), backlog), stack
+    )
     return Services(
         accounts=Accounts(db, doors.passwords, limits),
         sessions=Sessions(db, bus, passwords=doors.passwords, limits=limits, lifetimes=lifetimes),
@@ -121,13 +139,19 @@ async def _start(parts: _Parts, stack: AsyncExitStack) -> Services:
         embedding_jobs=EmbeddingJobs(
             db,
             parts.objects,
-            _job_inputs(settings, embedding.uploads, embedding.selector),
+            _job_inputs(parts, embedding),
             embedding.usage,
-            backlog=_backlog(parts),
+            backlog=backlog,
             wake=relay.wake,
         ),
         job_history=JobHistory(db, bus, parts.objects),
         job_cancellations=cancellations,
+        trainers=training.trainers,
+        datasets=training.datasets,
+        training_jobs=training.training_jobs,
+        models=training.models,
+        deployments=training.deployments,
+        generations=training.generations,
         health=_health(parts, embedding.pipelines),
     )
 
@@ -158,6 +182,7 @@ class _Embedding(msgspec.Struct, frozen=True, kw_only=True):
 
     uploads: Uploads
     pipelines: Pipelines
+    deployments: Deployments
     selector: Selector
     embeddings: Embeddings
     usage: UsageMeter
@@ -169,7 +194,8 @@ async def _start_embedding(parts: _Parts, stack: AsyncExitStack) -> _Embedding:
     stack.callback(detector.close)
     uploads = Uploads(parts.db, parts.objects, detector, max_upload_bytes=settings.max_upload_bytes)
     pipelines = Pipelines(parts.db, parts.bus)
-    selector = Selector(pipelines)
+    deployments = Deployments(parts.db, parts.bus, pipelines)
+    selector = Selector(pipelines, deployments)
     usage = UsageMeter(parts.db)
     usage.start()
     stack.push_async_callback(usage.close)
@@ -179,21 +205,33 @@ async def _start_embedding(parts: _Parts, stack: AsyncExitStack) -> _Embedding:
     await _run(stack, pipelines, embeddings)
     observe(parts.telemetry.meter, parts.bus, embeddings)
     return _Embedding(
-        uploads=uploads, pipelines=pipelines, selector=selector, embeddings=embeddings, usage=usage
+        uploads=uploads,
+        pipelines=pipelines,
+        deployments=deployments,
+        selector=selector,
+        embeddings=embeddings,
+        usage=usage,
     )
 
 
 async def _start_jobs(
-    parts: _Parts, stack: AsyncExitStack, usage: UsageMeter, senders: Sequence[_Service]
+    parts: _Parts,
+    stack: AsyncExitStack,
+    usage: UsageMeter,
+    *,
+    relay: OutboxRelay,
+    cancellations: JobCancellations,
 ) -> None:
-    """Start what works in the background for jobs, their ``senders`` first."""
+    """Start what works in the background for jobs, those that send first."""
     db, bus, meter = parts.db, parts.bus, parts.telemetry.meter
     await _run(
         stack,
-        *senders,
+        relay,
+        cancellations,
         DeadLetterMover(bus, meter=meter),
         Claims(db, bus, meter=meter),
-        Projection(db, bus, usage, meter=meter),
+        WorkClaims(db, bus, meter=meter),
+        Projection(db, bus, usage, meter=meter, wake=relay.wake),
     )
     retention = Retention(db, parts.objects, retention_s=parts.settings.job_retention_s, meter=meter)
     retention.start()
@@ -216,9 +254,32 @@ def _embed_limits(settings: Settings) -> EmbedLimits:
     )
 
 
-def _job_inputs(settings: Settings, uploads: Uploads, selector: Selector) -> JobInputs:
+def _job_inputs(parts: _Parts, embedding: _Embedding) -> JobInputs:
     return JobInputs(
-        uploads, selector, max_inputs=settings.max_job_inputs, max_text_bytes=settings.max_text_bytes
+        parts.db,
+        parts.objects,
+        embedding.uploads,
+        embedding.selector,
+        max_inputs=parts.settings.max_job_inputs,
+        max_text_bytes=parts.settings.max_text_bytes,
+    )
+
+
+def _training_parts(
+    parts: _Parts, embedding: _Embedding, senders: tuple[OutboxRelay, JobCancellations], backlog: Backlog
+) -> TrainingParts:
+    relay, cancellations = senders
+    return TrainingParts(
+        settings=parts.settings,
+        db=parts.db,
+        bus=parts.bus,
+        objects=parts.objects,
+        uploads=embedding.uploads,
+        pipelines=embedding.pipelines,
+        deployments=embedding.deployments,
+        backlog=backlog,
+        cancellations=cancellations,
+        wake=relay.wake,
     )
 
 

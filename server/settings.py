@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from bus.messages import TrainingSpec
 from bus.settings import Count, Port, ProcessSettings, Seconds, load
 
 
@@ -49,6 +50,21 @@ class Settings(ProcessSettings, frozen=True, kw_only=True):
     max_open_jobs_per_pool: Annotated[
         Count, Meta(description="Unfinished jobs for one pool of workers; more are answered BUSY.")
     ] = 100_000
+    max_datasets_per_user: Annotated[
+        Count, Meta(description="Data sets of one user; more are answered QUOTA_EXCEEDED.")
+    ] = 1000
+    max_open_trainings_per_user: Annotated[
+        Count, Meta(description="Unfinished trainings of one user; more are answered QUOTA_EXCEEDED.")
+    ] = 100
+    max_training_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=TrainingSpec.MAX_SECONDS,
+            description="How long one attempt at a training may take, in seconds; it ends there as if its "
+            "steps were done.",
+        ),
+    ] = 24 * 3600
     max_sockets_per_user: Annotated[
         Count,
         Meta(description="Open sockets and event streams of one user on one server; more are RATE_LIMITED."),

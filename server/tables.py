@@ -124,6 +124,10 @@ class EmbeddingJobs(Table, tablename="embedding_jobs"):
     completed_count = Integer()
     failed_count = Integer()
     dimension = Integer(null=True)
+    model = Bytea(null=True)
+    model_id = UUID(null=True)
+    dataset_id = UUID(null=True)
+    pool = Text(null=True)
 
 
 class JobEvents(Table, tablename="job_events"):
@@ -199,6 +203,8 @@ class Datasets(Table, tablename="datasets"):
     num_issues = BigInt()
     created_at = Timestamptz()
     deleted_at = Timestamptz(null=True)
+    object_key = Text(null=True)
+    emptied_at = Timestamptz(null=True)
 
 
 class TrainingJobs(Table, tablename="training_jobs"):
@@ -235,6 +241,8 @@ class Models(Table, tablename="models"):
     dataset_id = ForeignKey(Datasets, null=False)
     parent_id: ForeignKey["Models"] = ForeignKey("self", null=True)
     created_at = Timestamptz()
+    deleted_at = Timestamptz(null=True)
+    emptied_at = Timestamptz(null=True)
 
 
 class Deployments(Table, tablename="deployments"):

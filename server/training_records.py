@@ -79,6 +79,7 @@ class TrainingJobRecord(Record, frozen=True):
     state: JobState
     attempt: int
     dataset_id: UUID
+    seed: int
     step: int
     total_steps: int
     metrics: dict[str, float]

@@ -128,7 +128,8 @@ class Uploads:
         )
         if not gone:
             raise NotFound("There is no such file.")
-        await self._drop_if_unused(record.object_key)
+        # After the row's own commit: bytes without a row cost some room, a row without bytes is a loss.
+        await self.drop_if_unused(record.object_key)
         return record
 
     async def stream(self, record: FileRecord) -> AsyncIterator[bytes]:
@@ -167,12 +168,28 @@ class Uploads:
             )
         return _record_of(row)
 
-    async def _drop_if_unused(self, object_key: str) -> None:
-        # After the row's own commit: bytes without a row cost some room, a row without bytes is a loss.
+    async def hold(self, file: FileRecord) -> None:
+        """Make sure that the bytes of a file stay until the transaction ends, which says who needs them.
+
+        Raises:
+            NotFound: the file has been deleted meanwhile.
+        """
+        await self._lock(file.object_key)
+        row = await self._db.fetch_one(
+            "SELECT 1 AS found FROM files WHERE id = {} AND deleted_at IS NULL", file.id
+        )
+        if row is None:
+            raise NotFound("There is no such file.")
+
+    async def drop_if_unused(self, object_key: str) -> None:
+        """Delete the bytes that no file has and that no data set is being made of."""
         async with self._db.transaction():
             await self._lock(object_key)
             still_used = await self._db.fetch_one(
-                "SELECT 1 AS used FROM files WHERE object_key = {} AND deleted_at IS NULL LIMIT 1", object_key
+                "SELECT 1 AS used FROM files WHERE object_key = {} AND deleted_at IS NULL"
+                " UNION ALL SELECT 1 FROM datasets WHERE object_key = {} LIMIT 1",
+                object_key,
+                object_key,
             )
             if still_used is None:
                 await self._objects.delete(object_key)

@@ -10,12 +10,15 @@ class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
     characters: int = 32_000
     #: Open brackets at any place, before the recursive parser runs.
     brackets: int = 60
-    tokens: int = 2_000
+    tokens: int = 3_000
     aliases: int = 50
     #: Nested fields. The introspection query of common tools needs 15.
     depth: int = 16
     #: Fields that would be answered if every list had one element.
-    fields: int = 400
+    fields: int = 1_500
+    #: How often each name is a field's, squared and added up: the dearest validation rule compares each two
+    #: fields of one name. Everything of every node has 36,000.
+    repeats: int = 80_000
     directives: int = 20
     variables: int = 50
     fragments: int = 50

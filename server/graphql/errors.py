@@ -32,8 +32,13 @@ def field_path(error: ServiceError, *, inside: str | None = None) -> list[str]:
         error: what a service refused.
         inside: the argument that holds the service's fields, ``input`` for mutations.
     """
-    path = [camel_case(step) for step in error.path]
-    return [inside, *path] if inside and path else path
+    return schema_path(error.path, inside=inside)
+
+
+def schema_path(path: Sequence[str], *, inside: str | None = None) -> list[str]:
+    """Translate a path of the services'; see ``field_path``."""
+    steps = [camel_case(step) for step in path]
+    return [inside, *steps] if inside and steps else steps
 
 
 def public_errors(errors: Sequence[GraphQLError], *, limit: int) -> list[GraphQLError]:

@@ -5,15 +5,21 @@ and masking to extensions that overwrite one another's findings. Here they are s
 """
 
 import dataclasses
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Hashable, Iterable
 from http import HTTPStatus
 from inspect import isawaitable
-from typing import Any
+from typing import Any, cast
 
+import orjson
 import strawberry
-from graphql import DocumentNode, located_error
 from graphql import ExecutionResult as CoreResult
-from graphql.execution import execute, subscribe
+from graphql import located_error
+from graphql.execution import (
+    Executor,
+    create_source_event_stream,
+    execute,
+    execute_subscription_event,
+)
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.execution import ExecutionResult, PreExecutionError
@@ -23,8 +29,9 @@ from typing_extensions import override
 
 from server.errors import ErrorCode
 from server.graphql.config import GraphQLConfig
-from server.graphql.documents import Documents, Refused, refusal
+from server.graphql.documents import Document, Documents, Refused, refusal
 from server.graphql.errors import public_errors
+from server.graphql.sharing import SharedExecutions, SharedResult, variables_below
 
 #: The results of one operation, errors among them; strawberry's stream without incremental delivery.
 Results = AsyncGenerator[ExecutionResult, None]
@@ -41,10 +48,26 @@ class RequestRefused(PreExecutionError):
 class _Call:
     """What graphql-core is called with."""
 
-    document: DocumentNode
+    document: Document
+    text: str
     operation_name: str | None
     operation_type: OperationType
     arguments: dict[str, Any]
+
+    @property
+    def question(self) -> Hashable:
+        """All that the answer to an event depends on, but for the event; None where that can't be said."""
+        principal = getattr(self.arguments["context_value"], "principal", None)
+        operation = self.document.find_operation(self.operation_name)
+        if principal is None or operation is None:
+            return None
+        given = self.arguments["variable_values"] or {}
+        used = variables_below(self.document.node, operation)
+        try:
+            variables = orjson.dumps({name: given[name] for name in sorted(used & given.keys())})
+        except TypeError:
+            return None
+        return (self.text, self.operation_name, variables, principal.user_id, principal.scopes)
 
 
 class ApiSchema(strawberry.Schema):
@@ -54,6 +77,7 @@ class ApiSchema(strawberry.Schema):
         """Set the limits; called once, before the first operation."""
         self._limits = config.limits
         self._documents = Documents(self._schema, config.limits, max_tokens=config.cached_tokens)
+        self._shared = SharedExecutions()
         return self
 
     @override
@@ -125,7 +149,7 @@ class ApiSchema(strawberry.Schema):
         if allowed is not None and operation_type not in allowed:
             message = f"A {operation_type.value} can't be sent this way."
             raise Refused([refusal(message, ErrorCode.INVALID_INPUT)], status=HTTPStatus.METHOD_NOT_ALLOWED)
-        return _Call(document.node, operation_name or None, operation_type, arguments)
+        return _Call(document, query, operation_name or None, operation_type, arguments)
 
     def _refused(self, refused: Refused) -> RequestRefused:
         errors = public_errors(refused.errors, limit=self._limits.errors)
@@ -134,7 +158,7 @@ class ApiSchema(strawberry.Schema):
     async def _run(self, call: _Call) -> ExecutionResult:
         result = execute(
             self._schema,
-            call.document,
+            call.document.node,
             operation_name=call.operation_name,
             executor_class=StrawberryGraphQLCoreExecutionContext,
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
@@ -144,26 +168,45 @@ class ApiSchema(strawberry.Schema):
         return self._result(await result if isawaitable(result) else result)
 
     async def _subscribe(self, call: _Call) -> Results:
-        source = subscribe(
+        arguments = dict(call.arguments)
+        executor = StrawberryGraphQLCoreExecutionContext.build(
             self._schema,
-            call.document,
+            call.document.node,
+            raw_variable_values=arguments.pop("variable_values"),
             operation_name=call.operation_name,
-            executor_class=StrawberryGraphQLCoreExecutionContext,
             max_coercion_errors=self._limits.errors,
-            **call.arguments,
+            **arguments,
         )
+        if isinstance(executor, list):
+            yield self._refused(Refused(executor))
+            return
+        source = create_source_event_stream(executor)
         if isawaitable(source):
             source = await source
         if isinstance(source, CoreResult):
             # No event was made yet, whatever field of the subscription it was that refused.
             yield self._refused(Refused(source.errors or []))
             return
-        async with aclosing(source):
-            try:
-                async for result in source:
-                    yield self._result(result)
-            except Exception as error:  # noqa: BLE001, a bug in an event source must reach the client as an error
-                yield self._result(CoreResult(None, [located_error(error)]))
+        question = call.question
+        async with aclosing(cast("AsyncGenerator[object, None]", source)):
+            with self._shared.joined(question):
+                try:
+                    async for event in source:
+                        yield await self._answer(executor, question, event)
+                except Exception as error:  # noqa: BLE001, a bug in an event source must reach the client as an error
+                    yield self._result(CoreResult(None, [located_error(error)]))
+
+    async def _answer(self, executor: Executor[Any], question: Hashable, event: object) -> ExecutionResult:
+        """Return what an event comes to, found for all who ask the same at once."""
+
+        async def execute_event() -> ExecutionResult:
+            result = execute_subscription_event(executor.build_per_event_executor(event))
+            found = self._result(await result if isawaitable(result) else result)
+            return SharedResult(data=found.data, errors=found.errors)
+
+        if question is None:
+            return await execute_event()
+        return await self._shared.answer(question, event, execute_event)
 
     def _result(self, result: CoreResult) -> ExecutionResult:
         if not result.errors:

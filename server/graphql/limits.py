@@ -7,6 +7,7 @@ one another cost nothing to refuse.
 """
 
 import re
+from collections import Counter
 from typing import cast
 
 import msgspec
@@ -74,6 +75,7 @@ class Measure(msgspec.Struct):
 
     Attributes:
         width: fields on the uppermost level alone.
+        repeats: how often each name is a field's in the text, squared and added up.
         visited: selections looked at to find all this out: the work of measuring.
     """
 
@@ -82,6 +84,7 @@ class Measure(msgspec.Struct):
     width: int = 0
     directives: int = 0
     depth: int = 0
+    repeats: int = 0
     visited: int = 0
 
     def add(self, other: "Measure") -> None:
@@ -100,6 +103,7 @@ class _Walk:
         }
         self._known: dict[str, Measure] = {}
         self._open: set[str] = set()
+        self.names: Counter[str] = Counter()
         self.visited = 0
 
     def selections(self, node: SelectionSetNode | None) -> Measure:
@@ -120,6 +124,7 @@ class _Walk:
         return total
 
     def _field(self, node: FieldNode) -> Measure:
+        self.names[(node.alias or node.name).value] += 1
         inner = self.selections(node.selection_set)
         return Measure(
             aliases=inner.aliases + (node.alias is not None),
@@ -143,7 +148,10 @@ class _Walk:
 
 
 def measure(document: DocumentNode) -> Measure:
-    """Measure all operations of a document together, but for ``width``, which is the widest mutation's."""
+    """Measure all operations of a document together.
+
+    But for ``width``, which is the widest mutation's, and ``repeats``, where a fragment counts once.
+    """
     walk = _Walk(document)
     total = Measure()
     mutations = 0
@@ -159,6 +167,7 @@ def measure(document: DocumentNode) -> Measure:
         if node.operation is OperationType.MUTATION:
             mutations = max(mutations, measured.width)
     total.width = mutations
+    total.repeats = sum(count * count for count in walk.names.values())
     total.visited = walk.visited
     return total
 
@@ -181,4 +190,6 @@ def find_excess(document: DocumentNode, limits: QueryLimits) -> str | None:
     for count, limit, what in counted:
         if count > limit:
             return f"The query has more than {limit} {what}."
+    if measured.repeats > limits.repeats:
+        return "The query has too many fields of the same name."
     return None

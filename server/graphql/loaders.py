@@ -9,6 +9,7 @@ from uuid import UUID
 from strawberry.dataloader import DataLoader
 
 from server.auth.principal import Principal
+from server.deployments import is_model_name
 from server.errors import NotFound
 from server.records import (
     ApiKeyRecord,
@@ -19,6 +20,12 @@ from server.records import (
     UserRecord,
 )
 from server.services import Services
+from server.training_records import (
+    DatasetRecord,
+    GenerationJobRecord,
+    ModelRecord,
+    TrainingJobRecord,
+)
 
 
 class Identified(Protocol):
@@ -66,14 +73,44 @@ class Loaders:
         """Find an embedding job."""
         return await self._load_own("embedding_job", self._services.embedding_jobs.find_many, job_id)
 
+    async def dataset(self, dataset_id: UUID) -> DatasetRecord | None:
+        """Find a data set."""
+        return await self._load_own("dataset", self._services.datasets.find_many, dataset_id)
+
+    async def dataset_even_deleted(self, dataset_id: UUID) -> DatasetRecord | None:
+        """Find a data set that is or was there, for what was made of it."""
+        find = self._services.datasets.find_even_deleted
+        return await self._load_own("dataset_even_deleted", find, dataset_id)
+
+    async def training_job(self, job_id: UUID) -> TrainingJobRecord | None:
+        """Find a training."""
+        return await self._load_own("training_job", self._services.training_jobs.find_many, job_id)
+
+    async def model(self, model_id: UUID) -> ModelRecord | None:
+        """Find a model."""
+        return await self._load_own("model", self._services.models.find_many, model_id)
+
+    async def generation(self, job_id: UUID) -> GenerationJobRecord | None:
+        """Find a generation."""
+        return await self._load_own("generation", self._services.generations.find_many, job_id)
+
     async def pipeline(self, pipeline_id: UUID) -> PipelineRecord | None:
-        """Find a pipeline."""
-        return await self._load(
+        """Find a hosted pipeline, or a model that the principal has deployed."""
+        hosted = await self._load(
             "pipeline", partial(_in_order, self._services.pipelines.find_many), pipeline_id
         )
+        return hosted or await self._load_own("deployment", self._services.deployments.find_many, pipeline_id)
 
     async def pipeline_named(self, name: str) -> PipelineRecord | None:
-        """Find a pipeline by its name; most are known without asking the database."""
+        """Find a hosted pipeline by its name; most are known without asking the database.
+
+        A name like ``model/mine`` is the principal's own, or there is nothing of that name.
+        """
+        if is_model_name(name):
+            if self._principal is None:
+                return None
+            find = partial(self._services.deployments.find_pipeline, self._principal.user_id)
+            return await self._load("deployment_named", partial(_each, find), name)
         return await self._load("pipeline_named", partial(_each, self._services.pipelines.get), name)
 
     async def _load_own(self, kind: str, find_many: FindOwn[N], object_id: UUID) -> N | None:
@@ -98,11 +135,11 @@ async def _in_order(find_many: Find[N], ids: list[UUID]) -> list[N | None]:
     return [found.get(object_id) for object_id in ids]
 
 
-async def _each(get: Callable[[K], Awaitable[T]], keys: list[K]) -> list[T | None]:
+async def _each(get: Callable[[K], Awaitable[T | None]], keys: list[K]) -> list[T | None]:
     return await asyncio.gather(*(_find(get, key) for key in keys))
 
 
-async def _find(get: Callable[[K], Awaitable[T]], key: K) -> T | None:
+async def _find(get: Callable[[K], Awaitable[T | None]], key: K) -> T | None:
     try:
         return await get(key)
     except NotFound:

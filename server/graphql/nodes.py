@@ -11,10 +11,13 @@ from server.graphql.context import Info
 from server.graphql.guards import require_principal
 from server.graphql.loaders import Loaders
 from server.graphql.types.accounts import ApiKey, Session, User
+from server.graphql.types.datasets import Dataset
 from server.graphql.types.files import File
+from server.graphql.types.generations import GenerationJob
 from server.graphql.types.jobs import EmbeddingJob
 from server.graphql.types.node import Node
 from server.graphql.types.pipelines import Pipeline
+from server.graphql.types.training import Model, TrainingJob
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -52,6 +55,27 @@ async def _embedding_job(loaders: Loaders, job_id: UUID, _principal: Principal) 
     return EmbeddingJob.of(record) if record else None
 
 
+async def _dataset(loaders: Loaders, dataset_id: UUID, _principal: Principal) -> Dataset | None:
+    record = await loaders.dataset(dataset_id)
+    return Dataset.of(record) if record else None
+
+
+async def _training_job(loaders: Loaders, job_id: UUID, _principal: Principal) -> TrainingJob | None:
+    record = await loaders.training_job(job_id)
+    return TrainingJob.of(record) if record else None
+
+
+async def _model(loaders: Loaders, model_id: UUID, _principal: Principal) -> Model | None:
+    record = await loaders.model(model_id)
+    return Model.of(record) if record else None
+
+
+async def _generation(loaders: Loaders, job_id: UUID, _principal: Principal) -> GenerationJob | None:
+    record = await loaders.generation(job_id)
+    return GenerationJob.of(record) if record else None
+
+
+_TRAINING = (Scope.READ, Scope.TRAIN)
 _KINDS = {
     "User": _Kind((), _user),
     "Session": _Kind((Scope.READ,), _session),
@@ -59,6 +83,10 @@ _KINDS = {
     "File": _Kind((Scope.READ, Scope.EMBED, Scope.TRAIN), _file),
     "Pipeline": _Kind((), _pipeline),
     "EmbeddingJob": _Kind((Scope.READ, Scope.EMBED), _embedding_job),
+    "Dataset": _Kind(_TRAINING, _dataset),
+    "TrainingJob": _Kind(_TRAINING, _training_job),
+    "Model": _Kind(_TRAINING, _model),
+    "GenerationJob": _Kind(_TRAINING, _generation),
 }
 
 

@@ -16,8 +16,12 @@ from server.graphql.config import GraphQLConfig
 from server.graphql.execution import ApiSchema
 from server.graphql.mutations.accounts import AccountMutations
 from server.graphql.mutations.api_keys import ApiKeyMutations
+from server.graphql.mutations.datasets import DatasetMutations
 from server.graphql.mutations.embeddings import EmbeddingMutations
 from server.graphql.mutations.files import FileMutations
+from server.graphql.mutations.generations import GenerationMutations
+from server.graphql.mutations.models import ModelMutations
+from server.graphql.mutations.training import TrainingMutations
 from server.graphql.queries.accounts import AccountQueries
 from server.graphql.queries.nodes import NodeQueries
 from server.graphql.queries.pipelines import PipelineQueries
@@ -32,7 +36,16 @@ class Query(AccountQueries, NodeQueries, PipelineQueries):
 
 
 @strawberry.type(description="What can be done. Each answers its payload or why it was not done.")
-class Mutation(AccountMutations, ApiKeyMutations, FileMutations, EmbeddingMutations):
+class Mutation(
+    AccountMutations,
+    ApiKeyMutations,
+    FileMutations,
+    EmbeddingMutations,
+    DatasetMutations,
+    TrainingMutations,
+    ModelMutations,
+    GenerationMutations,
+):
     """All mutations."""
 
 
@@ -51,6 +64,7 @@ def build_schema(config: GraphQLConfig | None = None) -> ApiSchema:
         exception_handlers=refusal_handlers(),
     )
     _forget_null_defaults(core_schema(schema))
+    _tell_one_of(core_schema(schema))
     return schema.configure(config or GraphQLConfig())
 
 
@@ -70,6 +84,14 @@ def _forget_null_defaults(schema: GraphQLSchema) -> None:
         for given in inputs:
             if given.default_value is None:
                 given.default_value = Undefined
+
+
+def _tell_one_of(schema: GraphQLSchema) -> None:
+    """Tell graphql-core, which prints and checks them too, which inputs take exactly one field."""
+    for named in schema.type_map.values():
+        definition = named.extensions.get("strawberry-definition")
+        if isinstance(named, GraphQLInputObjectType) and definition and definition.is_one_of:
+            named.is_one_of = True
 
 
 def print_schema() -> str:

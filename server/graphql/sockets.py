@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from graphql import GraphQLError, located_error
@@ -28,7 +28,8 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
     Operation,
 )
-from strawberry.types.execution import PreExecutionError
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import NextMessagePayload
+from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.utils.aio import aclosing
 
 from bus.tracing import TRACEPARENT
@@ -39,6 +40,7 @@ from server.graphql.config import GraphQLConfig
 from server.graphql.context import Context
 from server.graphql.documents import refusal
 from server.graphql.errors import public_errors
+from server.graphql.streams import shape
 from server.graphql.wire import decode_json
 from server.services import Services
 from server.telemetry import serving_operation
@@ -179,6 +181,15 @@ class SocketSurroundings(msgspec.Struct, frozen=True):
     traceparent: str = ""
 
 
+class _Operation(Operation[SocketSurroundings, None]):
+    """One operation, whose results may have been written already."""
+
+    async def send_next(self, execution_result: ExecutionResult) -> None:
+        """Send a result."""
+        payload = cast("NextMessagePayload", shape(execution_result))
+        await self.send_operation_message({"id": self.id, "type": "next", "payload": payload})
+
+
 class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
     """The protocol's states and messages."""
 
@@ -292,7 +303,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[SocketSurroundings, None]):
             await self.send_message({"id": message.id, "type": "error", "payload": [error.formatted]})
             return
         payload = message.payload
-        operation = Operation(self, message.id, payload.query, payload.variables, payload.operation_name)
+        operation = _Operation(self, message.id, payload.query, payload.variables, payload.operation_name)
         traceparent = (payload.extensions or {}).get(TRACEPARENT, self.context.traceparent)
         work = self._run_traced(operation, traceparent if isinstance(traceparent, str) else "")
         operation.task = asyncio.create_task(work, name="socket operation")

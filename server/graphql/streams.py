@@ -4,6 +4,7 @@ Protocol: https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md, dist
 """
 
 from collections.abc import AsyncGenerator
+from typing import cast
 
 from graphql import located_error
 from strawberry.http import GraphQLHTTPResponse, process_result
@@ -16,6 +17,7 @@ from server.errors import ServiceError
 from server.graphql.context import Context
 from server.graphql.errors import public_errors
 from server.graphql.execution import Results
+from server.graphql.sharing import SharedResult
 from server.graphql.wire import encode_json
 
 EVENTS = SSETransport()
@@ -23,6 +25,9 @@ EVENTS = SSETransport()
 
 def shape(result: ExecutionResult) -> GraphQLHTTPResponse:
     """Write a result as an object; one of which nothing was run has no data."""
+    if isinstance(result, SharedResult):
+        # To the JSON encoder it is the object that it was made of.
+        return cast("GraphQLHTTPResponse", result.encoded)
     if isinstance(result, PreExecutionError):
         return {"errors": [error.formatted for error in result.errors or ()]}
     return process_result(result)

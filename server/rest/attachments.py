@@ -3,10 +3,11 @@
 from urllib.parse import quote
 
 
-def attachment_headers(name: str, byte_size: int) -> dict[str, str]:
-    """Return the headers of a download: a name, a length, and no way to be shown as a page."""
+def attachment_headers(name: str, byte_size: int | None = None) -> dict[str, str]:
+    """Return the headers of a download: a name, a length if it is known, and no way to be shown as a page."""
+    length = {} if byte_size is None else {"content-length": str(byte_size)}
     return {
-        "content-length": str(byte_size),
+        **length,
         "content-disposition": content_disposition(name),
         "content-security-policy": "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",

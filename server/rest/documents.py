@@ -1,15 +1,32 @@
 """How OpenAPI describes bodies that a handler reads by itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
 
 
-def json_body(body_type: type[msgspec.Struct]) -> type[Operation]:
-    """Describe a JSON body, for handlers that decode the bytes themselves."""
-    content = {"application/json": OpenAPIMediaType(schema=_schema(body_type))}
+def json_body(
+    body_type: type[msgspec.Struct], *, fields: Mapping[str, Reference | Schema] | None = None
+) -> type[Operation]:
+    """Describe a JSON body, for handlers that decode the bytes themselves.
+
+    Args:
+        body_type: what it is decoded as.
+        fields: those that its types say too little of.
+    """
+    schema = struct_schema(body_type)
+    schema.properties = {**(schema.properties or {}), **(fields or {})}
+    content = {"application/json": OpenAPIMediaType(schema=schema)}
     return _operation(RequestBody(content=content, required=True))
 
 
@@ -33,8 +50,8 @@ def _operation(body: RequestBody) -> type[Operation]:
     return WithBody
 
 
-def _schema(body_type: type[msgspec.Struct]) -> Schema:
-    """Turn msgspec's JSON schema of a flat struct into Litestar's object for the same."""
+def struct_schema(body_type: type[msgspec.Struct]) -> Schema:
+    """Turn msgspec's JSON schema of a struct into Litestar's object for the same."""
     _, components = msgspec.json.schema_components([body_type])
     return _convert(components[body_type.__name__], components)
 
@@ -54,4 +71,9 @@ def _convert(schema: dict[str, Any], components: dict[str, dict[str, Any]]) -> S
         if "properties" in schema
         else None,
         required=schema.get("required"),
+        minimum=schema.get("minimum"),
+        maximum=schema.get("maximum"),
+        exclusive_minimum=schema.get("exclusiveMinimum"),
+        exclusive_maximum=schema.get("exclusiveMaximum"),
+        max_length=schema.get("maxLength"),
     )

@@ -12,6 +12,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from server.auth.guards import require_principal
 from server.auth.principal import Principal, Scope
+from server.deployments import Deployments
 from server.disconnects import while_connected
 from server.embeddings import Embeddings
 from server.errors import NotFound, ServiceError, refusal
@@ -29,7 +30,7 @@ from server.rest.openai import (
     encode_rows,
     to_json,
 )
-from server.selection import AUTO
+from server.selection import AUTO, Selector
 
 _ANSWERS = {HTTP_200_OK: ResponseSpec(EmbeddingList, description="The embeddings, in input order.")}
 
@@ -103,23 +104,30 @@ class ModelsController(Controller):
         self,
         principal: NamedDependency[Principal],
         pipelines: NamedDependency[Pipelines],
+        deployments: NamedDependency[Deployments],
     ) -> ModelList:
-        """List the pipelines that can be used now. `auto`, which chooses by content, comes first."""
+        """List the pipelines that can be used now. `auto`, which chooses by content, comes first.
+
+        The caller's own deployed models come last.
+        """
         principal.require(Scope.READ, Scope.EMBED)
-        available = await pipelines.list_available()
-        return ModelList(data=[_AUTO_MODEL, *map(_model_of, available)])
+        hosted = await pipelines.list_available()
+        deployed = await deployments.list_available(principal.user_id)
+        return ModelList(data=[_AUTO_MODEL, *map(_model_of, [*hosted, *deployed])])
 
     @get("/{name:path}", summary="Get a model")
     async def retrieve(
         self,
         name: FromPath[str],
         principal: NamedDependency[Principal],
-        pipelines: NamedDependency[Pipelines],
+        selector: NamedDependency[Selector],
     ) -> Model:
         """Describe one pipeline, whether or not it can be used now."""
         principal.require(Scope.READ, Scope.EMBED)
         wanted = name.removeprefix("/")
-        return _AUTO_MODEL if wanted == AUTO else _model_of(await pipelines.get(wanted))
+        if wanted == AUTO:
+            return _AUTO_MODEL
+        return _model_of(await selector.get(principal.user_id, wanted))
 
 
 _AUTO_MODEL = Model(id=AUTO, created=0, description="Chooses the pipeline by the content of the input.")

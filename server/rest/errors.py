@@ -13,6 +13,7 @@ from litestar.types import ExceptionHandlersMap
 
 from server.disconnects import ClientGone
 from server.errors import ErrorCode, InvalidInput, ServiceError
+from server.field_problems import InvalidParameters
 
 _logger = logging.getLogger(__name__)
 
@@ -150,7 +151,12 @@ def _respond(
 
 
 def _shape(error: ServiceError, _status: int) -> Body:
-    return {"code": error.code.value, "message": error.message, "path": list(error.path) or None}
+    shape: Body = {"code": error.code.value, "message": error.message, "path": list(error.path) or None}
+    if isinstance(error, InvalidParameters):
+        shape["problems"] = [
+            {"path": list(problem.path), "message": problem.message} for problem in error.problems
+        ]
+    return shape
 
 
 def _openai_shape(error: ServiceError, status: int) -> Body:

@@ -1,15 +1,28 @@
 """Server-sent events that end with the credential that asked for them, and are not silent for long."""
 
-from collections.abc import AsyncGenerator
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Annotated, Any, TypeVar
+
+from litestar.params import HeaderParameter
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK
 
 from server.admitted import Admitted, Quiet, StreamOver
 from server.auth.principal import Principal
 from server.auth.sockets import SocketRegistry
-from server.errors import RateLimited, Unauthenticated
+from server.errors import NotFound, RateLimited, Unauthenticated
+from server.records import JobEventRecord
 from server.rest.openai import to_json
 
 T = TypeVar("T")
+
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="The id of the last event that was seen."),
+]
+#: Gives an event its name and its own fields.
+Describe = Callable[[JobEventRecord], tuple[str, dict[str, Any]]]
 
 #: Proxies give up connections that are silent for a minute; a comment tells them that this one is not dead.
 IDLE_S = 15.0
@@ -45,3 +58,40 @@ async def until_revoked(
     except (Unauthenticated, RateLimited):
         # It came within this request; the client hears so when it comes back.
         return
+
+
+def stream_events(
+    events: AsyncGenerator[JobEventRecord, None],
+    describe: Describe,
+    *,
+    principal: Principal,
+    sockets: SocketRegistry,
+) -> Stream:
+    """Answer with a job's events until there are no more or the caller's credential ends.
+
+    Raises:
+        RateLimited: the caller follows enough already.
+    """
+    sockets.require_room(principal)
+    return Stream(
+        _server_sent(until_revoked(events, principal=principal, sockets=sockets), describe),
+        status_code=HTTP_200_OK,
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+async def _server_sent(
+    events: AsyncGenerator[JobEventRecord | None, None], describe: Describe
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if event is None:
+                    yield COMMENT
+                    continue
+                name, data = describe(event)
+                yield encode_event(event.cursor, name, {**data, "attempt": event.attempt, "at": event.at})
+        except NotFound:
+            # Deleted while it was read; the client hears so when it comes back.
+            return

@@ -1,7 +1,5 @@
 """Embedding jobs over REST: make one, follow it by server-sent events, fetch its vectors as one file."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,7 +8,7 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, HeaderParameter
+from litestar.params import FromPath
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 from msgspec import Meta
@@ -33,7 +31,9 @@ from server.records import (
 from server.rest.attachments import attachment_headers
 from server.rest.bodies import check_texts, decode_body, require_json
 from server.rest.documents import json_body
-from server.rest.event_streams import COMMENT, encode_event, until_revoked
+from server.rest.event_streams import LastEventId, stream_events
+from server.rest.given_ids import dataset_id_of
+from server.rest.idempotency import IdempotencyKey, chosen_key
 from server.rest.pages import After, First, PageBody, page_body, page_request
 from server.selection import AUTO
 
@@ -41,10 +41,13 @@ _PATH = "/v1/jobs"
 
 
 class CreateJobBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new job: exactly one of texts and file_ids."""
+    """A new job: exactly one of texts, file_ids and dataset_id."""
 
     texts: list[str] | None = None
     file_ids: list[str] | None = None
+    dataset_id: Annotated[
+        str | None, Meta(description="A data set of pictures or texts, whose rows to embed in their order.")
+    ] = None
     pipeline: Annotated[str, Meta(description="A pipeline's name, or `auto`.")] = AUTO
     idempotency_key: Annotated[
         str | None, Meta(description="The same key with the same request answers with the same job.")
@@ -96,16 +99,18 @@ class JobsController(Controller):
         request: Request[Any, Any, Any],
         principal: NamedDependency[Principal],
         embedding_jobs: NamedDependency[EmbeddingJobs],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[JobView]:
-        """Embed many texts or files. Once this has answered, the job is run, whatever is restarted."""
+        """Embed many texts, files or rows. Once this has answered, the job is run, whatever is restarted."""
         body = decode_body(await request.body(), CreateJobBody, check=_check_job)
         wanted = CreateJobRequest(
             texts=body.texts,
             file_ids=None
             if body.file_ids is None
             else [_file_id(*given) for given in enumerate(body.file_ids)],
+            dataset_id=None if body.dataset_id is None else dataset_id_of(body.dataset_id),
             pipeline=body.pipeline,
-            idempotency_key=body.idempotency_key,
+            idempotency_key=chosen_key(body.idempotency_key, idempotency_key),
         )
         view = _view(await embedding_jobs.create(principal, wanted))
         return Response(view, headers={"location": f"{_PATH}/{view.id}"})
@@ -169,10 +174,7 @@ class JobsController(Controller):
         principal: NamedDependency[Principal],
         job_history: NamedDependency[JobHistory],
         sockets: NamedDependency[SocketRegistry],
-        last_event_id: Annotated[
-            str | None,
-            HeaderParameter(name="Last-Event-ID", description="The id of the last event that was seen."),
-        ] = None,
+        last_event_id: LastEventId = None,
     ) -> Response[Any]:
         """Send what happens to a job as server-sent events, from the first one on, until it has ended.
 
@@ -182,33 +184,8 @@ class JobsController(Controller):
         principal.require(Scope.READ, Scope.EMBED)
         if not await job_history.has_more(principal.user_id, job_id, last_event_id):
             return Response(None, status_code=HTTP_204_NO_CONTENT)
-        sockets.require_room(principal)
-        return Stream(
-            _server_sent(
-                until_revoked(
-                    job_history.subscribe(principal.user_id, job_id, last_event_id),
-                    principal=principal,
-                    sockets=sockets,
-                )
-            ),
-            status_code=HTTP_200_OK,
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
-
-
-async def _server_sent(events: AsyncGenerator[JobEventRecord | None, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        try:
-            async for event in events:
-                if event is None:
-                    yield COMMENT
-                    continue
-                name, data = _describe(event)
-                yield encode_event(event.cursor, name, {**data, "attempt": event.attempt, "at": event.at})
-        except NotFound:
-            # Deleted while it was read; the client hears so when it comes back.
-            return
+        events = job_history.subscribe(principal.user_id, job_id, last_event_id)
+        return stream_events(events, _describe, principal=principal, sockets=sockets)
 
 
 def _describe(event: JobEventRecord) -> tuple[str, dict[str, Any]]:

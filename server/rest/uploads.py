@@ -88,7 +88,7 @@ class FilesController(Controller):
             await drain(body, max_bytes=uploads.max_upload_bytes)
             raise
         await drain(body, max_bytes=uploads.max_upload_bytes)
-        return _view(record)
+        return file_view(record)
 
     @get(summary="List files")
     async def list_files(
@@ -99,8 +99,8 @@ class FilesController(Controller):
         after: After = None,
     ) -> PageBody[FileView]:
         """List the caller's files, the newest first."""
-        principal.require(Scope.READ, Scope.EMBED)
-        return page_body(await uploads.page(principal.user_id, page_request(first, after)), _view)
+        principal.require(Scope.READ, Scope.EMBED, Scope.TRAIN)
+        return page_body(await uploads.page(principal.user_id, page_request(first, after)), file_view)
 
     @get("/{file_id:uuid}", summary="Get a file")
     async def retrieve(
@@ -110,8 +110,8 @@ class FilesController(Controller):
         uploads: NamedDependency[Uploads],
     ) -> FileView:
         """Describe one file."""
-        principal.require(Scope.READ, Scope.EMBED)
-        return _view(await uploads.get(principal.user_id, file_id))
+        principal.require(Scope.READ, Scope.EMBED, Scope.TRAIN)
+        return file_view(await uploads.get(principal.user_id, file_id))
 
     @get("/{file_id:uuid}/selection", summary="Which pipeline `auto` takes for a file")
     async def select(
@@ -140,7 +140,7 @@ class FilesController(Controller):
         uploads: NamedDependency[Uploads],
     ) -> Stream:
         """Send the bytes, always as an attachment: what users upload never runs on our origin."""
-        principal.require(Scope.READ, Scope.EMBED)
+        principal.require(Scope.READ, Scope.EMBED, Scope.TRAIN)
         record = await uploads.get(principal.user_id, file_id)
         return Stream(
             uploads.stream(record),
@@ -168,7 +168,8 @@ async def _body_of(request: _Request) -> AsyncIterator[bytes]:
         raise ClientGone from error
 
 
-def _view(record: FileRecord) -> FileView:
+def file_view(record: FileRecord) -> FileView:
+    """Describe a file."""
     return FileView(
         id=record.id,
         name=record.name,

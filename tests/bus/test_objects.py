@@ -33,6 +33,23 @@ async def test_putting_again_replaces_the_whole_object(objects: ObjectStore) -> 
     assert b"short" == await objects.get("a")
 
 
+async def test_a_copy_is_an_object_of_its_own(objects: ObjectStore) -> None:
+    await objects.put("a/first", b"content")
+
+    await objects.copy("a/first", "b/second")
+    await objects.put("a/first", b"changed")
+    await objects.delete("a/first")
+
+    assert b"content" == await objects.get("b/second")
+
+
+async def test_what_is_not_there_is_not_copied(objects: ObjectStore) -> None:
+    with pytest.raises(ObjectNotFound):
+        await objects.copy("a/none", "b/second")
+
+    assert not await objects.exists("b/second")
+
+
 async def test_streamed_content_lies_under_the_key_of_its_digest(objects: ObjectStore) -> None:
     parts = [b"x" * 700_000, b"y" * 700_000, b"z"]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()

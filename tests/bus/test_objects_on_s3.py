@@ -65,6 +65,16 @@ async def test_everything_below_a_prefix_is_deleted(store: ObjectStore) -> None:
     ]
 
 
+async def test_a_copy_lies_below_the_prefix_too(store: ObjectStore, s3: S3) -> None:
+    await store.put("a/first", b"content")
+
+    await store.copy("a/first", "b/second")
+
+    assert b"content" == s3.objects["some/prefix/b/second"]
+    with pytest.raises(ObjectNotFound):
+        await store.copy("a/none", "b/third")
+
+
 async def test_what_is_not_there_is_said_to_be_not_there(store: ObjectStore) -> None:
     with pytest.raises(ObjectNotFound):
         await store.get("results/none")

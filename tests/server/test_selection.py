@@ -31,6 +31,7 @@ def _file(media_type: str, modality: Modality | None) -> FileRecord:
     )
 
 
+USER = new_id()
 TEXT = _file("text/plain", Modality.TEXT)
 JPEG = _file("image/jpeg", Modality.IMAGE)
 WAV = _file("audio/wav", Modality.AUDIO)
@@ -49,15 +50,15 @@ async def test_a_choice_says_what_the_content_is_and_why(selector: Selector) -> 
 
 
 async def test_texts_take_the_text_pipeline(selector: Selector) -> None:
-    choice = await selector.resolve_texts("auto")
+    choice = await selector.resolve_texts(USER, "auto")
 
     assert "text-a" == choice.pipeline.name
     assert choice.selection is not None
 
 
 async def test_a_named_pipeline_is_no_choice(selector: Selector) -> None:
-    assert None is (await selector.resolve_texts("text-a")).selection
-    assert None is (await selector.resolve_files("image-a", [JPEG])).selection
+    assert None is (await selector.resolve_texts(USER, "text-a")).selection
+    assert None is (await selector.resolve_files(USER, "image-a", [JPEG])).selection
 
 
 @pytest.mark.parametrize(
@@ -74,23 +75,23 @@ async def test_a_named_pipeline_is_no_choice(selector: Selector) -> None:
 @pytest.mark.parametrize("name", ["auto", "image-a"])
 async def test_what_nobody_takes_is_named(selector: Selector, file: FileRecord, name: str) -> None:
     with pytest.raises(UnsupportedMedia, match=file.media_type) as refused:
-        await selector.resolve_files(name, [file])
+        await selector.resolve_files(USER, name, [file])
 
     assert ("file_ids", "0") == refused.value.path
 
 
 async def test_auto_refuses_kinds_that_differ_and_names_the_first_that_does(selector: Selector) -> None:
     with pytest.raises(InvalidInput) as refused:
-        await selector.resolve_files("auto", [JPEG, JPEG, TEXT, WAV])
+        await selector.resolve_files(USER, "auto", [JPEG, JPEG, TEXT, WAV])
 
     assert ("file_ids", "2") == refused.value.path
 
 
 async def test_a_named_pipeline_refuses_what_it_does_not_take(selector: Selector) -> None:
     with pytest.raises(InvalidInput) as text_to_image:
-        await selector.resolve_texts("image-a")
+        await selector.resolve_texts(USER, "image-a")
     with pytest.raises(InvalidInput) as second_file:
-        await selector.resolve_files("image-a", [JPEG, TEXT])
+        await selector.resolve_files(USER, "image-a", [JPEG, TEXT])
 
     assert ("texts", "0") == text_to_image.value.path
     assert ("file_ids", "1") == second_file.value.path
@@ -102,6 +103,6 @@ async def test_a_kind_we_serve_without_a_worker_is_unavailable_not_unsupported(
     await change_pipelines()
 
     with pytest.raises(PipelineUnavailable):
-        await selector.resolve_files("auto", [JPEG])
+        await selector.resolve_files(USER, "auto", [JPEG])
     with pytest.raises(PipelineUnavailable):
-        await selector.resolve_texts("auto")
+        await selector.resolve_texts(USER, "auto")

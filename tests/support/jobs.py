@@ -27,6 +27,7 @@ from server.backlog import Backlog
 from server.claims import Claims
 from server.content import ContentDetector
 from server.database import Database
+from server.deployments import Deployments
 from server.embedding_jobs import EmbeddingJobs
 from server.events import JobHistory
 from server.ids import new_id
@@ -39,6 +40,7 @@ from server.records import EmbeddingJobRecord, JobEventRecord
 from server.selection import Selector
 from server.uploads import Uploads
 from server.usage import UsageMeter
+from server.work_claims import WorkClaims
 
 DIMENSION = 4
 #: Small, so that small jobs have many chunks.
@@ -169,11 +171,14 @@ class Replica:
         self.outbox = OutboxRelay(db, bus, meter=meter, poll_s=poll_s)
         self.claims = Claims(db, bus, meter=meter)
         self.usage = UsageMeter(db)
-        self.projection = Projection(db, bus, self.usage, meter=meter)
+        self.work_claims = WorkClaims(db, bus, meter=meter)
+        self.projection = Projection(db, bus, self.usage, meter=meter, wake=self.outbox.wake)
         self.history = JobHistory(db, bus, objects, poll_s=poll_s)
         self.detector = ContentDetector()
         self.uploads = Uploads(db, objects, self.detector, max_upload_bytes=MAX_BYTES)
-        inputs = JobInputs(self.uploads, Selector(self.pipelines), max_inputs=100, max_text_bytes=MAX_BYTES)
+        self.deployments = Deployments(db, bus, self.pipelines)
+        selector = Selector(self.pipelines, self.deployments)
+        inputs = JobInputs(db, objects, self.uploads, selector, max_inputs=100, max_text_bytes=MAX_BYTES)
         self.cancellations = JobCancellations(db, bus, meter=meter)
         backlog = Backlog(db, max_of_user=MAX_OPEN_OF_USER, max_of_pool=MAX_OPEN_OF_POOL)
         self.jobs = EmbeddingJobs(db, objects, inputs, self.usage, backlog=backlog, wake=self.outbox.wake)
@@ -182,12 +187,14 @@ class Replica:
         """Start everything but the outbox and the projection, which most tests step by hand."""
         await self.pipelines.start()
         await self.claims.start()
+        await self.work_claims.start()
         await self.hear_of(HOSTED)
 
     async def close(self) -> None:
         """Stop all of it."""
         await self.projection.close()
         await self.outbox.close()
+        await self.work_claims.close()
         await self.claims.close()
         await self.pipelines.close()
 

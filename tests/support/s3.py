@@ -81,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
             parts[int(query["partNumber"])] = body
         elif "x-amz-copy-source" in self.headers:
             source = unquote(self.headers["x-amz-copy-source"]).strip("/").removeprefix(f"{BUCKET}/")
+            if source not in self.s3.objects:
+                self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+                return
             self.s3.objects[key] = self.s3.objects[source]
             self._answer(200, b"<CopyObjectResult><ETag>e</ETag></CopyObjectResult>")
             return

@@ -8,8 +8,10 @@ import msgspec
 from workers.nets import (
     autoencoder,
     classifier,
+    columns,
     efficientnet,
     gan,
+    headed,
     mlp_gan,
     sentences,
     seq2seq,
@@ -30,6 +32,8 @@ _TABLES: tuple[Entries, ...] = (
     sentences.ENTRIES,
     sequences.ENTRIES,
     seq2seq.ENTRIES,
+    columns.ENTRIES,
+    headed.ENTRIES,
 )
 NETS: Entries = MappingProxyType({name: entry for table in _TABLES for name, entry in table.items()})
 

@@ -13,6 +13,7 @@ from server.graphql.types.enums import VectorEncoding
 from server.graphql.types.errors import (
     Busy,
     Conflict,
+    DatasetInvalid,
     Forbidden,
     InvalidInput,
     JobFinished,
@@ -50,12 +51,15 @@ class EmbedInput:
     )
 
 
-@strawberry.input(description="Exactly one of texts and fileIds.")
+@strawberry.input(description="Exactly one of texts, fileIds and datasetId.")
 class CreateEmbeddingJobInput:
     """Arguments of createEmbeddingJob."""
 
     texts: list[str] | None = strawberry.field(default=None, description="Texts to embed.")
     file_ids: list[strawberry.ID] | None = strawberry.field(default=None, description="Files to embed.")
+    dataset_id: strawberry.ID | None = strawberry.field(
+        default=None, description="A data set of pictures or texts, whose rows to embed in their order."
+    )
     pipeline: str | None = strawberry.field(
         default=AUTO, description="The name of a pipeline, or `auto` to choose by content."
     )
@@ -106,6 +110,7 @@ EmbeddingJobResult = Annotated[
     | Forbidden
     | Conflict
     | JobFinished
+    | DatasetInvalid
     | PayloadTooLarge
     | UnsupportedMedia
     | PipelineUnavailable
@@ -151,11 +156,13 @@ class EmbeddingMutations:
     ) -> EmbeddingJobResult:
         """Make a job."""
         principal = require_principal(info)
+        dataset = request.dataset_id
         record = await info.context.services.embedding_jobs.create(
             principal,
             CreateJobRequest(
                 texts=request.texts,
                 file_ids=_file_ids(request.file_ids),
+                dataset_id=None if dataset is None else ids.decode_as("Dataset", dataset, ("dataset_id",)),
                 pipeline=AUTO if request.pipeline is None else request.pipeline,
                 idempotency_key=request.idempotency_key,
             ),

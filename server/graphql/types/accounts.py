@@ -12,10 +12,13 @@ from server.graphql import ids
 from server.graphql.connections import After, Before, Connection, First, Last, connection, page_request
 from server.graphql.context import Info
 from server.graphql.guards import require_principal
+from server.graphql.types.datasets import Dataset
 from server.graphql.types.enums import Scope
 from server.graphql.types.files import File
+from server.graphql.types.generations import GenerationJob
 from server.graphql.types.jobs import EmbeddingJob
 from server.graphql.types.node import Node
+from server.graphql.types.training import Model, TrainingJob
 from server.graphql.types.usage import Usage
 from server.records import ApiKeyRecord, SessionRecord, UserRecord
 
@@ -123,6 +126,46 @@ class User(Node):
         request = page_request(first=first, after=after, last=last, before=before)
         page = await info.context.services.embedding_jobs.page(self.user_id, request)
         return connection(info.context, page, EmbeddingJob.of)
+
+    @strawberry.field(description="Data sets. Needs READ or TRAIN.")
+    async def datasets(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Dataset]:
+        """Page through data sets."""
+        self._require(info, Scope.READ, Scope.TRAIN)
+        request = page_request(first=first, after=after, last=last, before=before)
+        page = await info.context.services.datasets.page(self.user_id, request)
+        return connection(info.context, page, Dataset.of)
+
+    @strawberry.field(description="Trainings. Needs READ or TRAIN.")
+    async def training_jobs(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[TrainingJob]:
+        """Page through trainings."""
+        self._require(info, Scope.READ, Scope.TRAIN)
+        request = page_request(first=first, after=after, last=last, before=before)
+        page = await info.context.services.training_jobs.page(self.user_id, request)
+        return connection(info.context, page, TrainingJob.of)
+
+    @strawberry.field(description="Models, deployed or not. Needs READ or TRAIN.")
+    async def models(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Model]:
+        """Page through models, deployed or not."""
+        self._require(info, Scope.READ, Scope.TRAIN)
+        request = page_request(first=first, after=after, last=last, before=before)
+        page = await info.context.services.models.page(self.user_id, request)
+        return connection(info.context, page, Model.of)
+
+    @strawberry.field(description="Generations. Needs READ or TRAIN.")
+    async def generation_jobs(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[GenerationJob]:
+        """Page through generations."""
+        self._require(info, Scope.READ, Scope.TRAIN)
+        request = page_request(first=first, after=after, last=last, before=before)
+        page = await info.context.services.generations.page(self.user_id, request)
+        return connection(info.context, page, GenerationJob.of)
 
     @strawberry.field(description="What the account has used. Needs READ, EMBED or TRAIN.")
     async def usage(

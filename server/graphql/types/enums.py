@@ -10,10 +10,22 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from server.auth.principal import Scope
 from server.errors import ErrorCode
 from server.records import JobState, Modality
+from server.training_records import DatasetKind, DatasetStatus, TrainerKind
 
 E = TypeVar("E", bound=type[Enum])
 
-__all__ = ["ErrorCode", "JobState", "Modality", "Scope", "VectorEncoding"]
+__all__ = [
+    "DatasetKind",
+    "DatasetStatus",
+    "ErrorCode",
+    "GeneratedKind",
+    "JobState",
+    "Modality",
+    "Scope",
+    "TrainerKind",
+    "VectorEncoding",
+    "describe",
+]
 
 
 class VectorEncoding(StrEnum):
@@ -23,7 +35,14 @@ class VectorEncoding(StrEnum):
     BASE64 = "BASE64"
 
 
-def _describe(enum: E, description: str, values: Mapping[str, str]) -> None:
+class GeneratedKind(StrEnum):
+    """What a model makes."""
+
+    IMAGES = "images"
+    TEXTS = "texts"
+
+
+def describe(enum: E, description: str, values: Mapping[str, str]) -> None:
     """Give a services' enum its face in the schema."""
     strawberry.enum(enum, description=description)
     definition: StrawberryEnumDefinition = enum.__strawberry_definition__  # type: ignore[attr-defined]
@@ -31,7 +50,7 @@ def _describe(enum: E, description: str, values: Mapping[str, str]) -> None:
         value.description = values[value.name]
 
 
-_describe(
+describe(
     ErrorCode,
     "Why something was refused, for programs.",
     {
@@ -54,7 +73,7 @@ _describe(
         "INTERNAL": "A fault of ours; `id` names it for a report.",
     },
 )
-_describe(
+describe(
     Modality,
     "What kind of thing a pipeline embeds.",
     {
@@ -65,19 +84,19 @@ _describe(
         "DOCUMENT": "Pages, such as PDF.",
     },
 )
-_describe(
+describe(
     JobState,
     "Where a job is.",
     {
         "QUEUED": "It waits for a worker.",
         "RUNNING": "A worker is at it.",
         "CANCELLING": "It has been told to stop.",
-        "SUCCEEDED": "Every item has its answer. Final.",
+        "SUCCEEDED": "Everything that was asked for is there. Final.",
         "FAILED": "It was given up. Final.",
         "CANCELLED": "It was stopped. Final.",
     },
 )
-_describe(
+describe(
     Scope,
     "What an API key may do.",
     {
@@ -87,8 +106,44 @@ _describe(
         "ADMIN": "All of these, and make and revoke API keys.",
     },
 )
-_describe(
+describe(
     VectorEncoding,
     "How vectors are written.",
     {"FLOAT": "JSON numbers.", "BASE64": "Base64 of little-endian float32, for each row."},
+)
+describe(
+    DatasetStatus,
+    "Whether a data set can be trained on.",
+    {
+        "VALIDATING": "Its rows are being looked at.",
+        "READY": "It can be trained on; rows with an issue are left out.",
+        "INVALID": "It can't be trained on; its issues say why.",
+    },
+)
+describe(
+    DatasetKind,
+    "What a row of a data set is.",
+    {
+        "IMAGES": "A picture, with a class or without.",
+        "TEXTS": "A text, with a class or without.",
+        "TAGGED": "Words, each with its tag.",
+        "PAIRS": "A text and the text it becomes.",
+        "NUMBERS": "Numbers, with a class or without.",
+    },
+)
+describe(
+    TrainerKind,
+    "What is trained.",
+    {
+        "GAN": "A generator of pictures, against a discriminator that embeds them.",
+        "AUTOENCODER": "An encoder and a decoder, for pictures, texts and rows of numbers.",
+        "RNN": "An LSTM or a GRU, for texts.",
+        "SEMI_SUPERVISED": "A classifier that also learns from rows without a label.",
+        "FINE_TUNE": "A hosted model that learns new classes.",
+    },
+)
+describe(
+    GeneratedKind,
+    "What a model makes.",
+    {"IMAGES": "Pictures, as PNG.", "TEXTS": "Texts, in UTF-8."},
 )

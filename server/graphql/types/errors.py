@@ -8,8 +8,9 @@ from strawberry.types.field import StrawberryField
 from server import errors
 from server.errors import ServiceError
 from server.graphql.context import Info
-from server.graphql.errors import field_path
+from server.graphql.errors import field_path, schema_path
 from server.graphql.types.enums import ErrorCode
+from server.problems import problems_of
 
 
 @strawberry.interface(description="Why a mutation did not do what it was asked.")
@@ -43,9 +44,33 @@ class RetryableError(Error):
         return cls(code=error.code, message=error.message, path=path, retry_after_seconds=error.retry_after_s)
 
 
+@strawberry.type(description="What is wrong with one value.")
+class FieldProblem:
+    """One of the problems of an input."""
+
+    path: list[str] = strawberry.field(
+        description="The argument at fault, outermost first, as in input, trainer, gan, learningRate."
+    )
+    message: str = strawberry.field(description="One sentence for a person.")
+
+
 @strawberry.type(name="InvalidInput", description="A value can't be used; `path` says which.")
 class InvalidInput(Error):
     """INVALID_INPUT."""
+
+    problems: list[FieldProblem] = strawberry.field(
+        description="Everything that is wrong, where all of it was looked for; else the first alone."
+    )
+
+    @classmethod
+    def of(cls, error: ServiceError) -> Self:
+        """Reshape a service's refusal."""
+        problems = [
+            FieldProblem(path=schema_path(problem.path, inside="input"), message=problem.message)
+            for problem in problems_of(error)
+        ]
+        path = field_path(error, inside="input") or None
+        return cls(code=error.code, message=error.message, path=path, problems=problems)
 
 
 @strawberry.type(name="InvalidCredentials", description="The address and the password don't belong together.")
@@ -81,6 +106,16 @@ class RateLimited(RetryableError):
 @strawberry.type(name="PayloadTooLarge", description="Over a documented size limit.")
 class PayloadTooLarge(Error):
     """PAYLOAD_TOO_LARGE."""
+
+
+@strawberry.type(name="QuotaExceeded", description="The account has used up what it may use.")
+class QuotaExceeded(RetryableError):
+    """QUOTA_EXCEEDED."""
+
+
+@strawberry.type(name="DatasetInvalid", description="The data set can't be trained on.")
+class DatasetInvalid(Error):
+    """DATASET_INVALID."""
 
 
 @strawberry.type(name="UnsupportedMedia", description="We know what it is, and don't serve it.")
@@ -127,6 +162,8 @@ def refusal_handlers() -> list[RefusalHandler]:
         (errors.JobFinished, JobFinished),
         (errors.RateLimited, RateLimited),
         (errors.PayloadTooLarge, PayloadTooLarge),
+        (errors.QuotaExceeded, QuotaExceeded),
+        (errors.DatasetInvalid, DatasetInvalid),
         (errors.UnsupportedMedia, UnsupportedMedia),
         (errors.PipelineUnavailable, PipelineUnavailable),
         (errors.Busy, Busy),

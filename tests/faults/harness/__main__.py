@@ -10,6 +10,8 @@ from tempfile import mkdtemp
 from tests.faults.harness import results
 from tests.faults.harness.kinds import KINDS
 from tests.faults.harness.rounds import Arenas, kind_of
+from tests.faults.harness.trainings.arena import training_kind_of
+from tests.faults.harness.trainings.kinds import TRAINING_KINDS
 
 _ROOT = Path(__file__).parents[3]
 
@@ -24,7 +26,8 @@ def main() -> int:
     run.add_argument(
         "--seed", type=int, required=True, help="of the first round; a seed alone replays its round"
     )
-    run.add_argument("--kind", choices=list(KINDS), help="one kind of fault only")
+    run.add_argument("--kind", choices=[*KINDS, *TRAINING_KINDS], help="one kind of fault only")
+    run.add_argument("--trainings", action="store_true", help="disturb trainings, with kinds of their own")
     run.add_argument("--data-dir", type=Path, help="where the stacks live and leave their logs")
     table = commands.add_parser("table", help="write the table of a commit's rounds into CONTRIBUTING.md")
     table.add_argument(
@@ -49,7 +52,7 @@ async def _run(arguments: argparse.Namespace, commit: str) -> int:
     num_bad = 0
     try:
         for seed in range(arguments.seed, arguments.seed + arguments.rounds):
-            name = arguments.kind or kind_of(seed)
+            name = arguments.kind or (training_kind_of if arguments.trainings else kind_of)(seed)
             line = await (await arenas.get(name)).run(seed, commit=commit, name=name)
             results.append(arguments.results, line)
             _say(line)

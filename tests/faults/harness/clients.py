@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
@@ -21,7 +21,7 @@ from tests.support.api import ApiClient
 #: An answer this long after the deadline of a call is no answer any more; the machine may be busy.
 CALL_S = EMBED_TIMEOUT_S + 5.0
 _REQUEST_S = 15.0
-_RETRY_S = 0.1
+RETRY_S = 0.1
 #: A socket that says nothing for this long is asked, and left if it does not answer in time.
 _SILENT_S = 3.0
 _PONG_S = 2.0
@@ -76,8 +76,8 @@ class User:
     """One user; everything they see goes into ``seen``, which is changed from round to round."""
 
     def __init__(self, urls: Sequence[str], secret: str) -> None:
-        self._urls = list(urls)
-        self._secret = secret
+        self.urls = list(urls)
+        self.secret = secret
         limits = httpx.Limits(max_connections=None)
         self._http = [
             httpx.AsyncClient(
@@ -92,11 +92,11 @@ class User:
         self.seen = Seen()
 
     @classmethod
-    async def sign_up(cls, urls: Sequence[str]) -> "User":
+    async def sign_up(cls, urls: Sequence[str]) -> Self:
         """Make an account and a key."""
-        client = await ApiClient.sign_up(urls[0])
+        client = await ApiClient.sign_up(urls[0], scopes=("EMBED", "READ", "TRAIN"))
         await client.close()
-        return cls(urls, client.secret)
+        return cls(list(urls), client.secret)
 
     def owns(self, job_id: str) -> bool:
         """Whether an answer to this user named the job."""
@@ -141,24 +141,24 @@ class User:
 
     async def hand_in(self, job: JobSeen, rng: Random) -> None:
         """Hand a job in until it is accepted; sometimes once more under the same key, elsewhere."""
-        replica = rng.randrange(len(self._urls))
+        replica = rng.randrange(len(self.urls))
         again = rng.random() < 0.25
         while not job.ids or again:
             try:
                 job_id = await self._create(job, replica)
             except BROKEN:
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             except Refused as refused:
-                self._note("a job", refused.code)
-                await asyncio.sleep(_RETRY_S)
+                self.note("a job", refused.code)
+                await asyncio.sleep(RETRY_S)
             else:
                 again = again and not job.ids
                 job.ids.append(job_id)
                 self._known.add(job_id)
-            replica = (replica + 1) % len(self._urls)
+            replica = (replica + 1) % len(self.urls)
 
     async def _create(self, job: JobSeen, replica: int) -> str:
-        data = await self._graphql(replica, CREATE, texts=job.texts, key=job.idempotency_key)
+        data = await self.graphql(replica, CREATE, texts=job.texts, key=job.idempotency_key)
         result = data["createEmbeddingJob"]
         if "code" in result:
             raise Refused(result["code"])
@@ -167,20 +167,20 @@ class User:
 
     async def cancel(self, job: JobSeen, rng: Random) -> None:
         """Order an accepted job to be cancelled until the order is answered, here or there."""
-        replica = rng.randrange(len(self._urls))
+        replica = rng.randrange(len(self.urls))
         while job.cancel_answer is None:
             job.num_cancels += 1
             try:
                 job.cancel_answer = await self._cancel(job, replica)
             except BROKEN:
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             except Refused as refused:
-                self._note("a cancellation", refused.code)
-                await asyncio.sleep(_RETRY_S)
-            replica = (replica + 1) % len(self._urls)
+                self.note("a cancellation", refused.code)
+                await asyncio.sleep(RETRY_S)
+            replica = (replica + 1) % len(self.urls)
 
     async def _cancel(self, job: JobSeen, replica: int) -> str:
-        data = await self._graphql(replica, CANCEL, job=job.ids[0])
+        data = await self.graphql(replica, CANCEL, job=job.ids[0])
         result = data["cancelEmbeddingJob"]
         if "code" not in result:
             state: str = result["job"]["state"]
@@ -191,7 +191,7 @@ class User:
 
     async def watch(self, job: JobSeen, events: list[EventSeen], rng: Random, *, leaves: int = 0) -> None:
         """Read a job's events to the end, over as many sockets as it takes, leaving ``leaves`` on purpose."""
-        replica = rng.randrange(len(self._urls))
+        replica = rng.randrange(len(self.urls))
         while True:
             leave_after = rng.randrange(1, 1 + max(1, len(job.texts) // 2)) if leaves > 0 else None
             try:
@@ -200,11 +200,11 @@ class User:
                 leaves -= 1
             except BROKEN:
                 self.seen.num_resumed += 1
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             except Refused as refused:
-                self._note("a subscription", refused.code)
-                await asyncio.sleep(_RETRY_S)
-            replica = (replica + 1) % len(self._urls)
+                self.note("a subscription", refused.code)
+                await asyncio.sleep(RETRY_S)
+            replica = (replica + 1) % len(self.urls)
 
     async def _read(
         self, job_id: str, events: list[EventSeen], replica: int, leave_after: int | None
@@ -212,9 +212,9 @@ class User:
         """Return True at the end of the job, False after leaving on purpose."""
         after = events[-1].cursor if events else None
         num_read = 0
-        async with self._subscribed(replica, {"job": job_id, "after": after}) as socket:
+        async with self.subscribed(replica, WATCH, {"job": job_id, "after": after}) as socket:
             while True:
-                message = json.loads(await _receive(socket))
+                message = json.loads(await receive(socket))
                 if message["type"] == "complete":
                     return True
                 if message["type"] == "ping":
@@ -226,10 +226,11 @@ class User:
                         return False
 
     @asynccontextmanager
-    async def _subscribed(
-        self, replica: int, variables: dict[str, object]
+    async def subscribed(
+        self, replica: int, query: str, variables: dict[str, object]
     ) -> AsyncIterator[websockets.ClientConnection]:
-        address = self._urls[replica].replace("http://", "ws://") + "/graphql"
+        """Open a socket of its own with one subscription on it."""
+        address = self.urls[replica].replace("http://", "ws://") + "/graphql"
         async with websockets.connect(
             address,
             subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
@@ -239,10 +240,10 @@ class User:
             ping_interval=None,
         ) as socket:
             try:
-                payload = {"authorization": f"Bearer {self._secret}"}
+                payload = {"authorization": f"Bearer {self.secret}"}
                 await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
                 await self._acknowledged(socket)
-                subscribe = {"query": WATCH, "variables": variables}
+                subscribe = {"query": query, "variables": variables}
                 await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": subscribe}))
                 yield socket
             finally:
@@ -268,7 +269,7 @@ class User:
         history: list[EventSeen] = []
         await self.watch(job, history, rng)
         job.history = history
-        node = (await self._ask(JOB, id=job.ids[0]))["node"]
+        node = (await self.ask(JOB, id=job.ids[0]))["node"]
         if node is None:
             job.history = None
             return
@@ -280,37 +281,43 @@ class User:
 
     async def look_for_strangers(self) -> None:
         """Find jobs of ours that no answer has named."""
-        viewer = (await self._ask(NEWEST))["viewer"]
+        viewer = (await self.ask(NEWEST))["viewer"]
         ids = {edge["node"]["id"] for edge in viewer["embeddingJobs"]["edges"]}
         self.seen.unknown_ids += sorted(ids - self._known)
         self._known |= ids
 
-    async def _ask(self, query: str, **variables: object) -> Any:  # noqa: ANN401 - JSON
+    async def ask(self, query: str, **variables: object) -> Any:  # noqa: ANN401 - JSON
         """Run a query here or there until it is answered."""
-        for replica in itertools.cycle(range(len(self._urls))):
+        for replica in itertools.cycle(range(len(self.urls))):
             try:
-                return await self._graphql(replica, query, **variables)
+                return await self.graphql(replica, query, **variables)
             except BROKEN:
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             except Refused as refused:
-                self._note("a query", refused.code)
-                await asyncio.sleep(_RETRY_S)
+                self.note("a query", refused.code)
+                await asyncio.sleep(RETRY_S)
         raise AssertionError("a cycle has no end")
 
-    async def _graphql(self, replica: int, query: str, **variables: object) -> Any:  # noqa: ANN401 - JSON
+    async def graphql(self, replica: int, query: str, **variables: object) -> Any:  # noqa: ANN401 - JSON
+        """Run an operation at one replica.
+
+        Raises:
+            Refused: it was answered with errors.
+        """
         answer = await self._http[replica].post("/graphql", json={"query": query, "variables": variables})
         body = answer.json()
         if "errors" in body:
-            raise Refused(_code_of_errors(body["errors"]))
+            raise Refused(code_of_errors(body["errors"]))
         if "data" not in body:
             raise Refused(_code_of(answer))
         return body["data"]
 
-    def _note(self, what: str, code: str) -> None:
+    def note(self, what: str, code: str) -> None:
+        """Remember that something was refused."""
         self.seen.refusals.append(RefusalSeen(what=what, code=code, at_s=time.monotonic()))
 
 
-async def _receive(socket: websockets.ClientConnection) -> str | bytes:
+async def receive(socket: websockets.ClientConnection) -> str | bytes:
     """Return the next message; a server that is silent is asked whether it is there.
 
     Raises:
@@ -325,7 +332,7 @@ async def _receive(socket: websockets.ClientConnection) -> str | bytes:
 def _event_of(payload: Any) -> EventSeen:  # noqa: ANN401 - JSON
     errors = payload if isinstance(payload, list) else payload.get("errors")
     if errors:
-        raise Refused(_code_of_errors(errors))
+        raise Refused(code_of_errors(errors))
     event = payload["data"]["embeddingJobEvents"]
     vector = event.get("vector")
     return EventSeen(
@@ -347,7 +354,8 @@ def _code_of(answer: httpx.Response) -> str:
     return code
 
 
-def _code_of_errors(errors: Any) -> str:  # noqa: ANN401 - JSON
+def code_of_errors(errors: Any) -> str:  # noqa: ANN401 - JSON
+    """Return the code of the first of a GraphQL answer's errors."""
     try:
         code: str = errors[0]["extensions"]["code"]
     except (KeyError, IndexError, TypeError):

@@ -59,7 +59,7 @@ _MANY_JOBS = Shape(min_jobs=30, max_jobs=30, sizes=(10, 30), num_watchers=1, pau
 
 async def _server_killed(fault: Disturbance) -> None:
     server = fault.rng.choice(fault.stack.servers)
-    await _away(fault, server, server.kill)
+    await away(fault, server, server.kill)
 
 
 async def _server_drained(fault: Disturbance) -> None:
@@ -71,7 +71,7 @@ async def _server_drained(fault: Disturbance) -> None:
 
 async def _server_frozen(fault: Disturbance) -> None:
     server = fault.rng.choice(fault.stack.servers)
-    await _frozen(fault, server, 2.0, 7.0)
+    await frozen(fault, server, 2.0, 7.0)
 
 
 async def _worker_killed(fault: Disturbance) -> None:
@@ -91,7 +91,7 @@ async def _worker_drained(fault: Disturbance) -> None:
 
 
 async def _worker_frozen(fault: Disturbance) -> None:
-    await _frozen(fault, await _find_busy_worker(fault), 2.0, 15.0)
+    await frozen(fault, await _find_busy_worker(fault), 2.0, 15.0)
 
 
 async def _worker_cut_off(fault: Disturbance) -> None:
@@ -108,12 +108,12 @@ async def _database_cut_off(fault: Disturbance) -> None:
 
 async def _bus_killed(fault: Disturbance) -> None:
     [bus] = fault.stack.nodes
-    await _away(fault, bus, bus.kill)
+    await away(fault, bus, bus.kill)
 
 
 async def _bus_frozen(fault: Disturbance) -> None:
     [bus] = fault.stack.nodes
-    await _frozen(fault, bus, 2.0, 14.0)
+    await frozen(fault, bus, 2.0, 14.0)
 
 
 async def _bus_emptied(fault: Disturbance) -> None:
@@ -129,20 +129,20 @@ async def _bus_emptied(fault: Disturbance) -> None:
 
 async def _node_killed(fault: Disturbance) -> None:
     node = fault.rng.choice(fault.stack.nodes)
-    await _away(fault, node, node.kill)
+    await away(fault, node, node.kill)
 
 
 async def _node_frozen(fault: Disturbance) -> None:
-    await _frozen(fault, fault.rng.choice(fault.stack.nodes), 2.0, 14.0)
+    await frozen(fault, fault.rng.choice(fault.stack.nodes), 2.0, 14.0)
 
 
 async def _database_killed(fault: Disturbance) -> None:
     database = fault.stack.members["postgres"]
-    await _away(fault, database, database.kill)
+    await away(fault, database, database.kill)
 
 
 async def _database_frozen(fault: Disturbance) -> None:
-    await _frozen(fault, fault.stack.members["postgres"], 2.0, 18.0)
+    await frozen(fault, fault.stack.members["postgres"], 2.0, 18.0)
 
 
 async def _objects_failing(fault: Disturbance) -> None:
@@ -215,7 +215,8 @@ async def _find_busy_worker(fault: Disturbance) -> Member:
     return fault.rng.choice(fault.stack.workers)
 
 
-async def _away(fault: Disturbance, member: Member, leave: Callable[[], Awaitable[None]]) -> None:
+async def away(fault: Disturbance, member: Member, leave: Callable[[], Awaitable[None]]) -> None:
+    """Let a member leave, and start it again after a while."""
     fault.what = member.name
     began_s = time.monotonic()
     await leave()
@@ -224,7 +225,8 @@ async def _away(fault: Disturbance, member: Member, leave: Callable[[], Awaitabl
     _excuse(fault, member, began_s)
 
 
-async def _frozen(fault: Disturbance, member: Member, low_s: float, high_s: float) -> None:
+async def frozen(fault: Disturbance, member: Member, low_s: float, high_s: float) -> None:
+    """Stop a member for some seconds without its knowing."""
     fault.what = member.name
     began_s = time.monotonic()
     member.freeze()

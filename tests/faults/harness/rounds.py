@@ -18,6 +18,8 @@ from tests.faults.harness.load import Load, learn_reference, outage_s, takeover_
 from tests.faults.harness.results import Line
 from tests.faults.harness.seen import Seen, Vector
 from tests.faults.harness.stack import Bus, FaultStack, running_stack
+from tests.faults.harness.trainings.arena import TrainingArena, training_arena
+from tests.faults.harness.trainings.kinds import TRAINING_KINDS
 
 _NUM_USERS = 2
 _DELAY_S = 1.0
@@ -93,26 +95,27 @@ class Arena:
 
 
 class Arenas:
-    """One arena for each kind of bus, made when it is needed and again after a round that went wrong."""
+    """One arena for each kind of stack, made when it is needed and again after a round that went wrong."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: dict[Bus, tuple[Arena, AsyncExitStack]] = {}
+        self._open: dict[str, tuple[Arena | TrainingArena, AsyncExitStack]] = {}
         self._num_made = 0
 
-    async def get(self, name: str) -> Arena:
+    async def get(self, name: str) -> Arena | TrainingArena:
         """The arena for a kind of fault."""
-        bus = KINDS[name].bus
-        if bus not in self._open:
+        place = _place_of(name)
+        if place not in self._open:
             self._num_made += 1
             stack = AsyncExitStack()
-            path = self._folder / f"{self._num_made}-{bus}"
-            self._open[bus] = (await stack.enter_async_context(_arena(path, bus)), stack)
-        return self._open[bus][0]
+            path = self._folder / f"{self._num_made}-{place}"
+            opening = training_arena(path) if name in TRAINING_KINDS else _arena(path, KINDS[name].bus)
+            self._open[place] = (await stack.enter_async_context(opening), stack)
+        return self._open[place][0]
 
     async def discard(self, name: str) -> Path:
         """Stop an arena that can't be trusted any more; its logs stay where they are."""
-        arena, stack = self._open.pop(KINDS[name].bus)
+        arena, stack = self._open.pop(_place_of(name))
         await stack.aclose()
         return arena.stack.folder.path
 
@@ -121,6 +124,10 @@ class Arenas:
         for _, stack in self._open.values():
             await stack.aclose()
         self._open.clear()
+
+
+def _place_of(name: str) -> str:
+    return "trainings" if name in TRAINING_KINDS else KINDS[name].bus
 
 
 @asynccontextmanager

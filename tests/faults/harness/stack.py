@@ -7,7 +7,7 @@ lead through proxies.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
@@ -45,10 +45,11 @@ _MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.cli import
 class FaultStack:
     """The members by name, and the proxies between them by (who, what it depends on)."""
 
-    def __init__(self, path: Path, *, bus: Bus, workers: int) -> None:
+    def __init__(self, path: Path, *, bus: Bus, workers: int, trainers: int = 0) -> None:
         self.folder = DataFolder(path)
         self._bus: Bus = bus
         self._num_workers = workers
+        self._num_trainers = trainers
         self._ports: list[int] = []
         self._nats_url = ""
         self._nats_port: int | None = None
@@ -72,6 +73,11 @@ class FaultStack:
         return [member for name, member in self.members.items() if name.startswith("worker-")]
 
     @property
+    def trainers(self) -> list[Member]:
+        """The train workers."""
+        return [member for name, member in self.members.items() if name.startswith("trainer-")]
+
+    @property
     def nodes(self) -> list[Member]:
         """The bus: one, or three of a cluster."""
         return [member for name, member in self.members.items() if name.startswith(("nats", "node-"))]
@@ -85,13 +91,15 @@ class FaultStack:
             await self._add_server(number)
         for number in range(self._num_workers):
             await self._add_worker(number)
+        for number in range(self._num_trainers):
+            await self._add_trainer(number)
         await self.until_ready()
 
     async def stop(self) -> None:
         """Everything from the outside in."""
         for proxy in self.proxies.values():
             proxy.become("open")
-        for names in (("server-", "worker-"), ("nats", "node-"), ("postgres",)):
+        for names in (("server-", "worker-", "trainer-"), ("nats", "node-"), ("postgres",)):
             members = [member for name, member in self.members.items() if name.startswith(names)]
             for member in members:
                 member.thaw()
@@ -101,7 +109,7 @@ class FaultStack:
 
     async def until_ready(self) -> None:
         """Wait until both servers say so and every worker is ready."""
-        for member in (*self.servers, *self.workers):
+        for member in (*self.servers, *self.workers, *self.trainers):
             await self._until_ready(member)
 
     async def restart(self, member: Member) -> None:
@@ -113,11 +121,18 @@ class FaultStack:
         if member in self.servers:
             port = self._ports[self.servers.index(member)]
             await until_true(lambda: _is_ready(port), within_s=READY_S)
-        elif member in self.workers:
+        elif member in self.workers or member in self.trainers:
             await until(self._ready_file(member.name).exists, within_s=READY_S)
 
     async def busy_worker(self) -> Member | None:
         """The worker that holds a job now, if one does."""
+        return await self._find_busy(self.workers)
+
+    async def busy_trainer(self) -> Member | None:
+        """The train worker that holds a training now, if one does."""
+        return await self._find_busy(self.trainers)
+
+    async def _find_busy(self, members: Sequence[Member]) -> Member | None:
         if self._postgres is None:
             return None
         connection = await asyncpg.connect(self._postgres.url)
@@ -126,10 +141,10 @@ class FaultStack:
         finally:
             await connection.close()
         for row in rows:
-            for worker in self.workers:
+            for member in members:
                 # <host>-<pid>-<random>
-                if str(worker.pid) == row["worker_id"].rsplit("-", 2)[-2]:
-                    return worker
+                if str(member.pid) == row["worker_id"].rsplit("-", 2)[-2]:
+                    return member
         return None
 
     @property
@@ -182,6 +197,24 @@ class FaultStack:
         self.members[name] = Member(_forgetting(part, self._ready_file(name)))
         await self.members[name].start()
 
+    async def _add_trainer(self, number: int) -> None:
+        name = f"trainer-{number}"
+        environ = {
+            **await self._addresses(name),
+            "TOWHEE_API_WORKER_READY_FILE": str(self._ready_file(name)),
+            # Often enough for a fault to fall between two of them.
+            "TOWHEE_API_TRAIN_CHECKPOINT_EVERY_S": "1",
+            **(
+                {"TOWHEE_API_TRAINING_DATA": data}
+                if (data := os.environ.get("TOWHEE_API_TRAINING_DATA"))
+                else {}
+            ),
+        }
+        del environ["DATABASE_URL"]
+        part = command_part(name, ["work", "train"], environ, self._config())
+        self.members[name] = Member(_forgetting(part, self._ready_file(name)))
+        await self.members[name].start()
+
     async def _addresses(self, name: str) -> Mapping[str, str]:
         if self._postgres is None:
             raise RuntimeError("the database comes first")
@@ -201,7 +234,7 @@ class FaultStack:
         return self._nats_url.replace(f":{self._nats_port}", f":{proxy.port}")
 
     async def _database_for(self, name: str, url: str) -> str:
-        if name.startswith("worker-"):
+        if name.startswith(("worker-", "trainer-")):
             return url
         parts = urlsplit(url)
         hosts = parse_qs(parts.query).get("host")
@@ -243,9 +276,11 @@ def _forgetting(part: Part, ready_file: Path) -> Part:
 
 
 @asynccontextmanager
-async def running_stack(path: Path, *, bus: Bus = "single", workers: int = 2) -> AsyncIterator[FaultStack]:
+async def running_stack(
+    path: Path, *, bus: Bus = "single", workers: int = 2, trainers: int = 0
+) -> AsyncIterator[FaultStack]:
     """Run a stack for the length of the block. Main thread only."""
-    stack = FaultStack(path, bus=bus, workers=workers)
+    stack = FaultStack(path, bus=bus, workers=workers, trainers=trainers)
     with stack.folder.held():
         try:
             await stack.start()

@@ -78,7 +78,7 @@ HOSTILE = {
     "1,000 fragments": "{ viewer { id } } " + many(1000, "fragment F# on Query { viewer { id } }"),
     "2,000 aliases": "{ " + many(2000, "a#: viewer { id }") + " }",
     "2,000 times one field": "{ " + "viewer { id } " * 2000 + "}",
-    "400 times one field": "{ " + "__typename " * 401 + "}",
+    "300 times one field": "{ " + "__typename " * 300 + "}",
     "1 MB of comments": "# comment\n" * 100_000 + "{ viewer { id } }",
     "32 kB of comments": "#\n" * 15_000 + "{ viewer { id } }",
     "1 MB in a string": '{ node(id: "' + "a" * 1_000_000 + '") { id } }',
@@ -111,9 +111,9 @@ INVALID = {
     + " } }",
     "fragments in a ring": "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }",
     "a fragment of its own": "{ ...A } fragment A on Query { viewer { id } ...A }",
-    "as many unknown fields as there may be": "{ " + many(390, "nothing#") + " }",
+    "as many unknown fields as there may be": "{ " + many(1490, "nothing#") + " }",
     "fields that conflict": "{ " + "a: viewer { id } a: __typename " * 20 + "}",
-    "unknown fragments": "{ " + many(390, "...F#") + " }",
+    "unknown fragments": "{ " + many(1490, "...F#") + " }",
 }
 
 
@@ -124,15 +124,16 @@ async def test_an_invalid_document_is_refused_for_a_bounded_price(name: str) -> 
 
     assert isinstance(result, RequestRefused)
     assert {"INVALID_INPUT"} == {error.extensions["code"] for error in result.errors or ()}
-    assert calls.count < MAX_CALLS
+    # Of 1,490 unknown fields each is looked at.
+    assert calls.count < 3 * MAX_CALLS
 
 
 @pytest.mark.parametrize(
     "document",
     [
-        "{ " + "__typename " * 395 + "}",
-        "{ " + "viewer { email id createdAt __typename } " * 75 + "}",
-        "{ viewer { " + "__typename " * 390 + "} }",
+        "{ " + "__typename " * 280 + "}",
+        "{ " + "viewer { email id createdAt __typename } " * 125 + "}",
+        "{ viewer { " + "__typename " * 280 + "} }",
         "{ "
         + many(40, "...F#")
         + " } "

@@ -32,8 +32,8 @@ def test_an_ordinary_query_is_within_all_limits() -> None:
         ("{ a }" + " " * 32_000, "characters"),
         ("{" * 61 + "a" + "}" * 61, "open brackets"),
         ("[" * 61, "open brackets"),
-        ("{ " + "a " * 2000 + "}", "tokens"),
-        ("# comment\n" * 2001, "tokens"),
+        ("{ " + "a " * 3000 + "}", "tokens"),
+        ("# comment\n" * 3001, "tokens"),
     ],
 )
 def test_what_the_scan_refuses(document: str, said: str) -> None:
@@ -101,7 +101,10 @@ def test_fragments_that_spread_themselves_are_left_to_validation() -> None:
     [
         ("{ " + " ".join(f"a{n}: viewer {{ id }}" for n in range(51)) + " }", "aliases"),
         ("{ ...F } fragment F on Query { " + " ".join(f"a{n}: viewer" for n in range(51)) + " }", "aliases"),
-        ("{ " + "a " * 401 + "}", "fields"),
+        ("{ " + " ".join(f"a{n}" for n in range(1501)) + "}", "fields"),
+        ("{ " + "a " * 283 + "}", "of the same name"),
+        ("{ " + "b { ...F } " * 10 + "} fragment F on Query { " + "a " * 283 + "}", "fields"),
+        ("{ ...F } fragment F on Query { " + "a { b } " * 201 + "}", "of the same name"),
         ("{ a " + "@skip(if: true) " * 21 + "}", "directives"),
         ("query " + "@a " * 21 + "{ a }", "directives"),
         ("query (" + "$a: Int @a " * 21 + ") { a }", "directives"),

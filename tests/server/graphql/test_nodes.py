@@ -19,6 +19,7 @@ from server.graphql import ids
 from server.graphql.schema import build_schema, core_schema
 from tests.server.graphql.test_accounts import create_key
 from tests.support.graphql import GraphQLClient
+from tests.support.trained import TrainWorker, make_everything
 
 SCHEMA = core_schema(build_schema())
 MAKE_JOB = """
@@ -50,8 +51,8 @@ def _arguments(field: GraphQLField) -> str:
     return "(first: 1)" if "first" in field.args else ""
 
 
-async def id_of_everything(owner: GraphQLClient) -> dict[str, str]:
-    """Make one of every node and return their ids by type."""
+async def id_of_everything(owner: GraphQLClient, trainer: TrainWorker) -> dict[str, str]:
+    """Make one of every node and return their ids by type; the pipeline is a hosted one."""
     key_id, _ = await create_key(owner, "READ")
     uploaded = await owner.upload("note.txt", b"The quick brown fox.")
     job = (await owner.data(MAKE_JOB))["createEmbeddingJob"]["job"]
@@ -62,13 +63,16 @@ async def id_of_everything(owner: GraphQLClient) -> dict[str, str]:
         "Session": viewer["sessions"]["edges"][0]["node"]["id"],
         "ApiKey": key_id,
         "File": uploaded["file"]["id"],
-        "Pipeline": pipelines["edges"][0]["node"]["id"],
         "EmbeddingJob": job["id"],
+        **await make_everything(owner, trainer),
+        "Pipeline": pipelines["edges"][0]["node"]["id"],
     }
 
 
-async def test_one_query_may_spread_every_field_of_every_node(ada: GraphQLClient) -> None:
-    of_type = await id_of_everything(ada)
+async def test_one_query_may_spread_every_field_of_every_node(
+    ada: GraphQLClient, trainer: TrainWorker
+) -> None:
+    of_type = await id_of_everything(ada, trainer)
     query = f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ {spread('Node')} }} }}"
 
     nodes = (await ada.data(query, ids=list(of_type.values())))["nodes"]
@@ -84,14 +88,16 @@ async def test_one_query_may_spread_every_field_of_every_node(ada: GraphQLClient
         assert {"__typename", *member.fields} == set(node)
 
 
-async def test_a_node_is_found_by_its_id(ada: GraphQLClient) -> None:
-    for typename, global_id in (await id_of_everything(ada)).items():
+async def test_a_node_is_found_by_its_id(ada: GraphQLClient, trainer: TrainWorker) -> None:
+    for typename, global_id in (await id_of_everything(ada, trainer)).items():
         data = await ada.data("query($id: ID!) { node(id: $id) { __typename id } }", id=global_id)
         assert {"node": {"__typename": typename, "id": global_id}} == data
 
 
-async def test_somebody_elses_nodes_are_not_there(ada: GraphQLClient, bob: GraphQLClient) -> None:
-    of_type = await id_of_everything(ada)
+async def test_somebody_elses_nodes_are_not_there(
+    ada: GraphQLClient, bob: GraphQLClient, trainer: TrainWorker
+) -> None:
+    of_type = await id_of_everything(ada, trainer)
     shared = of_type.pop("Pipeline")
     query = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
 
@@ -167,12 +173,12 @@ async def test_an_answer_holds_a_bounded_number_of_nodes(ada: GraphQLClient) -> 
     assert len(answer["errors"]) <= 10
 
 
-async def test_the_scopes_of_a_key_decide_what_it_reads(ada: GraphQLClient) -> None:
-    of_type = await id_of_everything(ada)
+async def test_the_scopes_of_a_key_decide_what_it_reads(ada: GraphQLClient, trainer: TrainWorker) -> None:
+    of_type = await id_of_everything(ada, trainer)
     readable = {
         "READ": set(of_type),
         "EMBED": {"User", "File", "Pipeline", "EmbeddingJob"},
-        "TRAIN": {"User", "File", "Pipeline"},
+        "TRAIN": {"User", "File", "Pipeline", "Dataset", "TrainingJob", "Model", "GenerationJob"},
         "ADMIN": set(of_type),
     }
 

@@ -2,24 +2,39 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from graphql import (
     DefinitionNode,
     GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLUnionType,
     InputObjectTypeDefinitionNode,
     Node,
     NonNullTypeNode,
     TypeNode,
+    Undefined,
+    get_named_type,
     is_specified_scalar_type,
     parse,
     print_ast,
 )
 
+from bus.messages import (
+    AutoencoderParameters,
+    FineTuneParameters,
+    GanParameters,
+    GenerationSpec,
+    RnnParameters,
+    SemiSupervisedParameters,
+)
+from server.graphql.errors import camel_case
 from server.graphql.schema import build_schema, core_schema, print_schema
+from server.training_records import TrainerKind
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = parse((Path(__file__).parent / "contract.graphql").read_text())
@@ -136,6 +151,48 @@ def _undescribed() -> Iterator[str]:
 
 
 def test_names_of_later_issues_are_not_there_yet() -> None:
-    later = {"Dataset", "TrainingJob", "Model", "AuditEvent", "TrainerKind", "TrainingEvent"}
+    later = {"AuditEvent", "ChangePasswordInput", "RotateApiKeyInput"}
 
     assert set() == later & set(SCHEMA.type_map)
+
+
+@pytest.mark.parametrize(
+    ("kind", "struct"),
+    [
+        ("Gan", GanParameters),
+        ("Autoencoder", AutoencoderParameters),
+        ("Rnn", RnnParameters),
+        ("SemiSupervised", SemiSupervisedParameters),
+        ("FineTune", FineTuneParameters),
+        ("Generate", GenerationSpec),
+    ],
+)
+def test_what_a_trainer_can_be_told_is_what_the_worker_is_told(
+    kind: str, struct: type[msgspec.Struct]
+) -> None:
+    """Names, defaults, choices and what may be null; a field more or less on either side fails."""
+    given = SCHEMA.type_map[f"{kind}Input"]
+    assert isinstance(given, GraphQLInputObjectType)
+    fields = dict(given.fields)
+    for name in ("modelId", "idempotencyKey"):
+        fields.pop(name, None)
+    told = {camel_case(field.name): field for field in msgspec.structs.fields(struct)}
+
+    assert set(told) == set(fields)
+    for name, field in told.items():
+        default, named = fields[name].default_value, get_named_type(fields[name].type)
+        is_optional = isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.UnionType)
+        assert is_optional is not isinstance(fields[name].type, GraphQLNonNull), name
+        assert (None if default is Undefined else default) == field.default, name
+        if isinstance(named, GraphQLEnumType):
+            assert {value.upper() for value in get_args(field.type)} == set(named.values), name
+            assert set(get_args(field.type)) == {str(value.value) for value in named.values.values()}
+
+
+def test_a_trainer_is_one_of_several() -> None:
+    trainer = SCHEMA.type_map["TrainerInput"]
+    assert isinstance(trainer, GraphQLInputObjectType)
+
+    assert trainer.is_one_of
+    assert "input TrainerInput @oneOf {" in print_schema()
+    assert {camel_case(kind.value.lower()) for kind in TrainerKind} == set(trainer.fields)

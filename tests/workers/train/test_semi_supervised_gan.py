@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.workers.train.scenarios import quiet
 from workers.nets.manifest import load_artifact
@@ -40,15 +40,22 @@ def news() -> News:
     return News(train_x, hide_labels(train_y, 20), test_x, test_y)
 
 
-def news_trainer(folder: Path, news: News, **options: Any) -> SemiSupervisedGANTrainer:
+def news_trainer(
+    folder: Path, news: News, *, scales: str = "learned", **options: Any
+) -> SemiSupervisedGANTrainer:
     torch.manual_seed(0)
-    sizes = {"shape": (50,), "latent_dim": 20, "generator": (64, 64), "discriminator": (64, 32)}
+    sizes: dict[str, Any] = {
+        "shape": (50,),
+        "latent_dim": 20,
+        "generator": (64, 64),
+        "discriminator": (64, 32),
+    }
     return SemiSupervisedGANTrainer(
-        build_net("mlp_gan", {**sizes, "output": "linear", "num_outputs": 5}),
+        build_net("mlp_gan", {**sizes, "output": "linear", "num_outputs": 5, "scales": scales}),
         quiet(folder, batch_size=50, lr=3e-3, lr_scheduler_type="linear", eval_strategy="no"),
         (news.train_x, news.hidden),
         (news.test_x, news.test_y),
-        options=SemiSupervisedGANOptions(num_samples=0, max_steps=300, **options),
+        options=SemiSupervisedGANOptions(num_samples=0, **{"max_steps": 300, **options}),
     )
 
 
@@ -95,6 +102,46 @@ def test_a_convolutional_one_learns_digits_better_than_a_linear_model_and_shows_
     assert trainer.evaluate()["eval_epoch_metric"] > linear + 0.02
     assert ["samples"] == [fact.name for fact in said if isinstance(fact, Samples)]
     torch.testing.assert_close(torch.ones(7), trainer.classify(test_x[:7]).sum(1))
+
+
+def test_a_fresh_discriminator_passes_on_a_variance_of_one_in_all_of_its_layers() -> None:
+    torch.manual_seed(0)
+    net = build_net("mlp_gan", {"shape": (200,), "output": "linear", "num_outputs": 10, "scales": "fixed"})
+    seen: list[Tensor] = []
+    for layer in net.discriminator.modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_hook(lambda _layer, _inputs, outputs: seen.append(outputs))
+
+    net.train().discriminator(torch.randn(500, 200))
+
+    assert 6 == len(seen)
+    for outputs in seen:
+        assert 1 == pytest.approx(float(outputs.detach().std(0).mean()), abs=0.1)
+        assert 0 == pytest.approx(float(outputs.detach().mean()), abs=0.1)
+
+
+@pytest.mark.parametrize(("scales", "num_moved"), [("fixed", 1), ("learned", 3)])
+def test_fixed_scales_of_hidden_layers_stay_and_those_of_the_classes_are_learnt(
+    scales: str, num_moved: int, news: News, tmp_path: Path
+) -> None:
+    trainer = news_trainer(tmp_path, news, scales=scales, max_steps=20)
+    kept = {name: scale for name, scale in trainer.model.named_parameters() if name.endswith("original0")}
+    before = {name: scale.detach().clone() for name, scale in kept.items()}
+
+    trainer.train()
+
+    moved = {name for name, scale in kept.items() if not torch.equal(scale, before[name])}
+    assert num_moved == len(moved)
+    assert "discriminator.head.parametrizations.weight.original0" in moved
+
+
+def test_matched_features_are_free_of_the_noise_of_the_classes_layer() -> None:
+    quiet_but_last = {"shape": (8,), "output": "linear", "discriminator": (6,), "input_noise": 0.0}
+    net = build_net("mlp_gan", quiet_but_last).train()
+    x = torch.randn(5, 8)
+
+    torch.testing.assert_close(net.discriminator.features(x), net.discriminator.features(x))
+    assert not torch.equal(net.discriminator(x), net.discriminator(x))
 
 
 def test_the_losses_are_those_of_a_softmax_with_a_class_more() -> None:

@@ -10,23 +10,26 @@ from bus.messages import (
     DatasetSplit,
     DatasetValidated,
     GenerationWork,
-    Input,
-    ObjectInput,
     PreparedDataset,
     RowIssue,
     SamplesMade,
-    TextInput,
     UploadedSource,
     ValidationWork,
     WorkClaimed,
     WorkStopped,
 )
-from bus.messages.embedding import encode_inputs
 from bus.messages.registry import Modality
 from bus.messages.work import MAX_ISSUES, DatasetKind
 from workers.train.service.children import Child
 from workers.train.service.ends import Hopeless, Lost, Why
-from workers.train.service.frames import FoundIssue, Generate, Generated, Validate, Validated
+from workers.train.service.frames import (
+    INPUTS_FILE,
+    FoundIssue,
+    Generate,
+    Generated,
+    Validate,
+    Validated,
+)
 from workers.train.service.reporting import Draft
 from workers.train.service.storing import files_below, persistently, store_files
 from workers.train.service.tools import Fact, Tools, do_task
@@ -73,6 +76,7 @@ class ValidationJob(DataJob):
     def __init__(self, tools: Tools, claimed: WorkClaimed, work: ValidationWork) -> None:
         super().__init__(tools, claimed)
         self._work = work
+        self._prefix = f"datasets/{work.dataset_id}"
 
     async def work(self) -> Draft:
         """Look at every row, and give the job's last report.
@@ -85,7 +89,14 @@ class ValidationJob(DataJob):
         path, media_type = None, ""
         if isinstance(source, UploadedSource):
             path, media_type = await self._download(source, child.folder), source.media_type
-        task = Validate(name=source.name, path=path, media_type=media_type, out=str(out), limits=tools.limits)
+        task = Validate(
+            name=source.name,
+            path=path,
+            media_type=media_type,
+            out=str(out),
+            prefix=self._prefix,
+            limits=tools.limits,
+        )
         found = await do_task(tools, child, task, self._ignore)
         if not isinstance(found, Validated):
             raise Lost("has told of something else than a data set")
@@ -105,13 +116,9 @@ class ValidationJob(DataJob):
     async def _store(self, found: Validated, out: Path) -> PreparedDataset:
         """Store the prepared files; only those that training reads are named in the report."""
         dataset_id, objects = self._work.dataset_id, self._tools.objects
-        prefix = f"datasets/{dataset_id}"
-        inputs, images = out / "inputs.json", out / "images"
-        if inputs.is_file():
-            (out / "inputs.msgpack").write_bytes(encode_inputs(embeddable(inputs.read_bytes(), out, prefix)))
-            inputs.unlink()
+        prefix, images = self._prefix, out / "images"
         files = files_below(out)
-        beside = [path for path in files if path.is_relative_to(images) or path.name == "inputs.msgpack"]
+        beside = [path for path in files if path.is_relative_to(images) or path.name == INPUTS_FILE]
         await persistently(lambda: store_files(objects, out, prefix, beside))
         prepared = [path for path in files if path not in set(beside)]
         stored = await persistently(lambda: store_files(objects, out, prefix, prepared))
@@ -177,24 +184,3 @@ def described(found: Validated, dataset: PreparedDataset | None) -> Draft:
 
 def _issue(issue: FoundIssue) -> RowIssue:
     return RowIssue(row=issue.row, message=issue.message[:_MAX_ISSUE_CHARACTERS])
-
-
-class _InputRow(msgspec.Struct):
-    """A row as it is embedded: a text, or a picture's file below the folder of prepared files."""
-
-    text: str | None = None
-    file: str | None = None
-    media_type: str = "image/png"
-
-
-def embeddable(raw: bytes, out: Path, prefix: str) -> list[Input]:
-    """Read the rows that can be embedded."""
-    rows = msgspec.json.decode(raw, type=list[_InputRow])
-    inputs: list[Input] = []
-    for row in rows:
-        if row.file is None:
-            inputs.append(TextInput(text=row.text or ""))
-        else:
-            size = (out / row.file).stat().st_size
-            inputs.append(ObjectInput(key=f"{prefix}/{row.file}", media_type=row.media_type, byte_size=size))
-    return inputs

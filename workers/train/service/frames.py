@@ -12,6 +12,8 @@ from bus.messages import GenerationSpec, TrainingSpec
 from workers.framing import framed, read_frame
 from workers.train.report import CheckpointSaved, Evaluated, Finished, Progress, Warned
 
+#: The rows of a data set as what can be embedded, beside its prepared files.
+INPUTS_FILE = "inputs.msgpack"
 #: Phases of a task. In ``training`` every step is a sign of life; in the others it is that time is computed.
 PhaseName = Literal["preparing", "training", "evaluating", "exporting", "validating", "generating"]
 
@@ -43,12 +45,16 @@ class Train(msgspec.Struct, frozen=True, kw_only=True, tag="train"):
 
 
 class Validate(msgspec.Struct, frozen=True, kw_only=True, tag="validate"):
-    """Look at every row and write the prepared files to ``out``; ``path`` None: an installed sample."""
+    """Look at every row and write the prepared files to ``out``; ``path`` None: an installed sample.
+
+    They will lie under ``prefix`` in the object store.
+    """
 
     name: str
     path: str | None
     media_type: str
     out: str
+    prefix: str
     limits: "ResourceLimits"
 
 

@@ -27,12 +27,12 @@ def features(folder: Path) -> BaseTrainer:
 
 
 def every_batch(folder: Path) -> BaseTrainer:
-    """A generator that moves with every batch, on a schedule, without averages."""
+    """A generator that moves with every batch, on a schedule, without averages; scales that stay."""
     x, y = points()
     torch.manual_seed(6)
     sizes = {"shape": (8,), "latent_dim": 4, "generator": (16,), "discriminator": (16, 12)}
     return SemiSupervisedGANTrainer(
-        build_net("mlp_gan", {**sizes, "output": "linear", "num_outputs": 3}),
+        build_net("mlp_gan", {**sizes, "output": "linear", "num_outputs": 3, "scales": "fixed"}),
         quiet(folder, batch_size=6, epoch_num=2, lr_scheduler_type="cosine"),
         (x, hide_labels(y, keep=8)),
         points(48),

@@ -28,6 +28,10 @@ SLOW_STEP_S = 0.02
 NUM_ROWS = 1200
 
 
+class PreparedError(Exception):
+    pass
+
+
 class CannotTrain(Exception):
     def __init__(self, message: str, advice: str, row: int) -> None:
         super().__init__(message)
@@ -86,13 +90,13 @@ def validate(source: FileSource | SampleSource, folder: Path) -> Findings:
         while True:
             sum(range(1000))
     good = [line for line in lines if line != "bad"]
-    issues = [Issue(row, "is bad " + "€" * 150) for row, line in enumerate(lines, start=1) if line == "bad"]
+    issues = [Issue(row, "is bad " + "€" * 200) for row, line in enumerate(lines, start=1) if line == "bad"]
     if not good:
         return Findings(is_usable=False, issues=issues[:1000], num_issues=len(issues))
     (folder / DATA_FILE).write_text(json.dumps(good))
     (folder / "images").mkdir()
     (folder / "images" / "0.png").write_bytes(b"a picture")
-    (folder / "inputs.json").write_text(json.dumps([{"text": "one"}, {"file": "images/0.png"}]))
+    (folder / "inputs.json").write_text(json.dumps([{"text": "one"}, {"image": "images/0.png"}]))
     return Findings(
         is_usable=True,
         kind="texts",

@@ -15,6 +15,7 @@ import torch
 from workers.nets.manifest import ArtifactRefused
 from workers.nets.validation import InvalidConfig
 from workers.train.base import TrainingDiverged
+from workers.train.service.child.inputs import write_inputs
 from workers.train.service.child.talking import Tell
 from workers.train.service.child.training import run_training
 from workers.train.service.frames import (
@@ -31,6 +32,7 @@ from workers.train.service.frames import (
     Validated,
 )
 
+_OTHER_DATA = "Use fewer or smaller rows, or a trainer for this kind of data."
 _LESS_MEMORY = "Use a smaller batch_size, or a smaller network."
 
 
@@ -79,6 +81,8 @@ class Worker:
         except (MemoryError, torch.OutOfMemoryError):
             message = "There was not enough memory."
             self._tell(Failed(code="QUOTA_EXCEEDED", message=message, advice=_LESS_MEMORY))
+        except self._datasets.PreparedError as error:
+            self._tell(Failed(code="INVALID_INPUT", message=str(error), advice=_OTHER_DATA))
         except self._run.CannotTrain as error:
             advice, row = error.advice, error.row
             self._tell(Failed(code=error.code, message=error.message, advice=advice, row=row))
@@ -93,6 +97,7 @@ class Worker:
         _limit(task.limits)
         self._tell(Phase(name="validating"))
         findings = self._datasets.validate(_source(self._datasets, task), Path(task.out))
+        write_inputs(Path(task.out), task.prefix)
         self._tell(msgspec.convert(findings, Validated, from_attributes=True))
 
     def _generate(self, task: Generate) -> None:

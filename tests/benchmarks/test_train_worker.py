@@ -1,0 +1,70 @@
+"""How soon a training is seen to run, and what its supervisor takes for itself."""
+
+import asyncio
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+
+from bus.memory import MemoryBus
+from bus.messages import ModelExported, TrainingProgressed
+from bus.objects import ObjectStore
+from tests.benchmarks.measuring import surroundings
+from tests.support.lanes import LaneServer
+from tests.support.waiting import until_true
+from tests.workers.train.service.rig import RunningWorker, child_pids, training
+from workers.train.service.watching import computed
+
+pytestmark = pytest.mark.bench
+
+RUNS = 20
+TRAINING_S = 30
+
+
+async def test_first_progress_after_the_claim(bus: MemoryBus, objects: ObjectStore, tmp_path: Path) -> None:
+    """With a child that is ready, on digits."""
+    server = LaneServer(bus)
+    await server.start()
+    worker = RunningWorker(bus, objects, tmp_path / "cache", prewarms=True)
+    await worker.start()
+    took_s = []
+    for number in range(RUNS):
+        await worker.nursery.facts()
+        job_id = f"job-{number}"
+        await server.open(job_id, await training(objects, tmp_path, max_steps=20))
+        while len(server.claims) <= number:  # noqa: ASYNC110  a claim sets no event
+            await asyncio.sleep(0)
+        claimed_at = asyncio.get_running_loop().time()
+        await server.wait_for(job_id, TrainingProgressed)
+        took_s.append(asyncio.get_running_loop().time() - claimed_at)
+        await server.wait_for(job_id, ModelExported)
+    await worker.stop()
+    await server.close()
+    p95 = statistics.quantiles(took_s, n=20)[-1]
+    print(f"\nfirst progress after the claim: median {statistics.median(took_s) * 1e3:.0f} ms,")
+    print(f"p95 {p95 * 1e3:.0f} ms of {RUNS}; {surroundings()}")
+
+
+async def test_what_the_supervisor_computes(bus: MemoryBus, objects: ObjectStore, tmp_path: Path) -> None:
+    """Beside a training of half a minute, with a heartbeat a second and a checkpoint every ten."""
+    server = LaneServer(bus)
+    await server.start()
+    worker = RunningWorker(bus, objects, tmp_path / "cache", heartbeat_every_s=1.0, checkpoint_every_s=10.0)
+    await worker.start()
+    job = await server.open("job-1", await training(objects, tmp_path, max_steps=10_000_000))
+    await server.wait_for("job-1", TrainingProgressed)
+    (child,) = child_pids(os.getpid())
+    before = computed(os.getpid()), computed(child)
+    await asyncio.sleep(TRAINING_S)
+    own_s, child_s = computed(os.getpid()) - before[0], computed(child) - before[1]
+    server.verdict = "superseded"
+    await until_true(lambda: _gone(child))
+    await worker.stop()
+    await server.close()
+    print(f"\nsupervisor, bus and server of the test: {own_s:.2f} s, child: {child_s:.2f} s CPU:")
+    print(f"{own_s / child_s:.2%}; {len(job.reports)} reports; {surroundings()}")
+
+
+async def _gone(child: int) -> bool:
+    return child not in child_pids(os.getpid())
