@@ -124,11 +124,8 @@ class Trainee:
 
     async def watch(self, job_id: str, *, within_s: float) -> list[dict[str, Any]]:
         """Follow a training to its end."""
-        events: list[dict[str, Any]] = []
         async with asyncio.timeout(within_s), self.client.subscribe(WATCH, job=job_id, after=None) as stream:
-            async for data in stream:
-                events.append(data["trainingEvents"])
-        return events
+            return [data["trainingEvents"] async for data in stream]
 
     async def train(self, dataset_id: str, order: Order, *, within_s: float = 180.0) -> Trained:
         """Start, watch to a good end, and look at the model."""
