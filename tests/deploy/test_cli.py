@@ -32,8 +32,10 @@ def refused(script: Script, *arguments: str, **environ: str) -> tuple[int, str]:
         (["up", "--data-dir", ""], "towhee-api: --data-dir needs a value"),
         (
             ["work", "learn"],
-            "towhee-api: argument KIND: invalid choice: 'learn' (choose from 'embed', 'train') "
-            "(see towhee-api work --help)",
+            (
+                "towhee-api: argument KIND: invalid choice: 'learn' (choose from 'embed', 'train') "
+                "(see towhee-api work --help)"
+            ),
         ),
         (["work", "train"], "NATS_URL is not set: it must be a text, like nats://host:4222"),
         (["serve"], "towhee-api: NATS_URL is not set: it must be a text, like nats://host:4222"),
