@@ -4,8 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from bus.messages import (
     AutoencoderParameters,
     CheckpointSaved,
@@ -32,8 +30,6 @@ from tests.support.processes import is_running, until
 from tests.workers.train.service.rig import Workers, child_pids
 
 MODULES = ("workers.train.run", "workers.train.datasets")
-for module in MODULES:
-    pytest.importorskip(module)
 
 
 def work_of(dataset: PreparedDataset, parameters: TrainerParameters, name: str) -> TrainingWork:
