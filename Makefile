@@ -36,6 +36,9 @@ check: $(DEV_STAMP) ## Format, lint, types, import contracts
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
+journeys: $(DEV_STAMP) training-data ## Every trainer from a file to a hosted pipeline, at full size: minutes each
+	OMP_NUM_THREADS=1 TOWHEE_API_JOURNEYS=full $(BIN)/python -m pytest -s tests/journeys/training $(ARGS)
+
 format: $(DEV_STAMP) ## Rewrite the code in house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -43,7 +46,7 @@ format: $(DEV_STAMP) ## Rewrite the code in house style
 bench: $(DEV_STAMP) ## Print measurements, as ratios to the bare model in the same run
 	$(BIN)/python -m pytest -m bench -s tests/benchmarks $(ARGS)
 
-faults: $(DEV_STAMP) ## Kill, freeze and cut parts off under load: make faults ROUNDS=18 SEED=0; one seed replays its round
+faults: $(DEV_STAMP) training-data ## Kill, freeze and cut parts off under load: make faults ROUNDS=18 SEED=0 [ARGS=--trainings]; a seed replays
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.harness run --rounds $(or $(ROUNDS),18) --seed $(or $(SEED),0) $(ARGS)
 
 faults-table: $(DEV_STAMP) ## Add the rounds of this commit up, into CONTRIBUTING.md
@@ -95,4 +98,4 @@ $(DEV_STAMP): $(RUN_STAMP)
 	    echo "$$broken" >&2; exit 1; fi
 	@rm -f $(BIN)/.installed-dev-*; touch $@
 
-.PHONY: help up test training-data training-report training-resume check format bench faults faults-table schema constraints clean
+.PHONY: help up test journeys training-data training-report training-resume check format bench faults faults-table schema constraints clean

@@ -201,16 +201,16 @@ def _key_of(settings: ClientSettings) -> str:
 
 
 def _words_of(error: Json) -> str:
-    """Say all that is wrong, with the field at fault before each."""
-    problems = error.get("problems") or [error]
-    return "; ".join(
-        ": ".join(filter(None, [_field(problem), str(problem["message"])])) for problem in problems
-    )
+    """Say all that is wrong, each with the field at fault."""
+    return "; ".join(map(_words_of_problem, error.get("problems") or [error]))
 
 
-def _field(problem: Json) -> str:
+def _words_of_problem(problem: Json) -> str:
+    message = str(problem["message"])
     path = problem.get("path") or ([problem["param"]] if problem.get("param") else [])
-    return ".".join(map(str, path))
+    if not path or message.startswith(str(path[-1])):
+        return message
+    return f"{'.'.join(map(str, path))}: {message}"
 
 
 def _seconds(retry_after: str | None) -> float | None:

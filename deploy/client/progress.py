@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from deploy.client.events import Event
 
-_BAR = "{desc:<9}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
+_BAR = "{desc:<10}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
 #: Losses that fit on a line beside the bar.
 _MOST_NUMBERS = 3
 #: Without a terminal each state of the bar is a line in somebody's log.

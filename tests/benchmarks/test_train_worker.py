@@ -1,18 +1,18 @@
 """How soon a training is seen to run, and what its supervisor takes for itself."""
 
 import asyncio
-import os
 import statistics
 from pathlib import Path
 
 import pytest
 
+from bus.client import NatsBus
 from bus.memory import MemoryBus
 from bus.messages import ModelExported, TrainingProgressed
 from bus.objects import ObjectStore
 from tests.benchmarks.measuring import surroundings
 from tests.support.lanes import LaneServer
-from tests.support.waiting import until_true
+from tests.workers.train.service.processes import running_worker, stand_in_script
 from tests.workers.train.service.rig import RunningWorker, child_pids, training
 from workers.train.service.watching import computed
 
@@ -46,25 +46,21 @@ async def test_first_progress_after_the_claim(bus: MemoryBus, objects: ObjectSto
     print(f"p95 {p95 * 1e3:.0f} ms of {RUNS}; {surroundings()}")
 
 
-async def test_what_the_supervisor_computes(bus: MemoryBus, objects: ObjectStore, tmp_path: Path) -> None:
-    """Beside a training of half a minute, with a heartbeat a second and a checkpoint every ten."""
-    server = LaneServer(bus)
+async def test_what_the_supervisor_computes(
+    nats_bus: NatsBus, nats_url: str, objects: ObjectStore, tmp_path: Path
+) -> None:
+    """The real process beside a training of half a minute, on a real bus."""
+    server = LaneServer(nats_bus)
     await server.start()
-    worker = RunningWorker(bus, objects, tmp_path / "cache", heartbeat_every_s=1.0, checkpoint_every_s=10.0)
-    await worker.start()
     job = await server.open("job-1", await training(objects, tmp_path, max_steps=10_000_000))
-    await server.wait_for("job-1", TrainingProgressed)
-    (child,) = child_pids(os.getpid())
-    before = computed(os.getpid()), computed(child)
-    await asyncio.sleep(TRAINING_S)
-    own_s, child_s = computed(os.getpid()) - before[0], computed(child) - before[1]
-    server.verdict = "superseded"
-    await until_true(lambda: _gone(child))
-    await worker.stop()
+    with running_worker(stand_in_script(tmp_path), nats_url, tmp_path, checkpoint_every_s=10) as worker:
+        await server.wait_for("job-1", TrainingProgressed, within_s=120.0)
+        (child,) = child_pids(worker.pid)
+        own_s, child_s = computed(worker.pid), computed(child)
+        await asyncio.sleep(TRAINING_S)
+        own_s, child_s = computed(worker.pid) - own_s, computed(child) - child_s
     await server.close()
-    print(f"\nsupervisor, bus and server of the test: {own_s:.2f} s, child: {child_s:.2f} s CPU:")
-    print(f"{own_s / child_s:.2%}; {len(job.reports)} reports; {surroundings()}")
-
-
-async def _gone(child: int) -> bool:
-    return child not in child_pids(os.getpid())
+    print(
+        f"\nsupervisor: {own_s:.2f} s, child: {child_s:.2f} s CPU in {TRAINING_S} s: {own_s / child_s:.2%},"
+    )
+    print(f"{own_s / TRAINING_S:.2%} of a core; {len(job.reports)} reports; {surroundings()}")

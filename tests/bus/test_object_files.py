@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bus.errors import ObjectNotFound, ObjectStoreError, ObjectTooLarge
 from bus.objects import ObjectStore
-from tests.support.s3 import BUCKET, S3
+from tests.support.s3 import BUCKET
 
 PART_BYTES = 5 * 1024 * 1024
 
@@ -95,7 +95,7 @@ async def test_a_file_that_cannot_be_stored_says_under_which_key(
     await objects.put("a/b", b"x")
     (tmp_path / "sent").write_bytes(b"content")
 
-    with pytest.raises(ObjectStoreError, match="^a/b/c can't be written"):
+    with pytest.raises(ObjectStoreError, match=r"^a/b/c can't be written"):
         await objects.put_file("a/b/c", tmp_path / "sent")
 
 

@@ -30,6 +30,14 @@ def refused(script: Script, *arguments: str, **environ: str) -> tuple[int, str]:
         (["up", "--workers", "0"], "towhee-api: --workers must be a whole number, at least 1, at most 64"),
         (["up", "--trainers", "-1"], "towhee-api: --trainers must be a whole number, at least 0, at most 16"),
         (["up", "--data-dir", ""], "towhee-api: --data-dir needs a value"),
+        (
+            ["work", "learn"],
+            (
+                "towhee-api: argument KIND: invalid choice: 'learn' (choose from 'embed', 'train') "
+                "(see towhee-api work --help)"
+            ),
+        ),
+        (["work", "train"], "NATS_URL is not set: it must be a text, like nats://host:4222"),
         (["serve"], "towhee-api: NATS_URL is not set: it must be a text, like nats://host:4222"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "line",

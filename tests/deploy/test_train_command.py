@@ -155,14 +155,14 @@ def test_data_that_can_not_be_trained_on_is_said_with_its_issues(trainer: Traine
 
 def test_every_parameter_that_is_wrong_is_named_at_once(trainer: Trainer, plan: Plan) -> None:
     problems = [
-        {"path": ["trainer", "gan", "width"], "message": "must be at least 4"},
-        {"path": ["seed"], "message": "must be at least 0"},
+        {"path": ["trainer", "gan", "width"], "message": "width must be at least 4"},
+        {"path": ["seed"], "message": "Give one that is at least 0."},
     ]
     plan.refusal = {"code": "INVALID_INPUT", "message": "wrong", "path": ["seed"], "problems": problems}
 
     done = trainer.run("--sample", "digits", "--trainer", "gan")
 
-    said = "towhee-api: trainer.gan.width: must be at least 4; seed: must be at least 0\n"
+    said = "towhee-api: width must be at least 4; seed: Give one that is at least 0.\n"
     assert (2, said) == (done.returncode, done.stderr)
 
 

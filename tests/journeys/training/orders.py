@@ -13,26 +13,45 @@ WITHIN_S: Final = 1800.0 if FULL else 180.0
 GARMENTS: Final = 20_000 if FULL else 2_000
 GAN: Final = Order(
     name="garments",
-    trainer={"gan": {"width": 32 if FULL else 12, "learningRate": 1e-3, "batchSize": 64 if FULL else 32}},
-    max_steps=3000 if FULL else 120,
+    trainer={
+        "gan": {
+            "width": 32 if FULL else 16,
+            "batchSize": 32,
+            "learningRate": 1e-3,
+            "discriminatorLearningRate": 5e-4,
+            "schedule": "COSINE",
+        }
+    },
+    max_steps=3000 if FULL else 150,
 )
 
 DIGITS: Final = Order(
     name="digits",
-    trainer={"autoencoder": {"kind": "VAE", "latentDim": 16, "net": "MLP"}},
-    max_steps=3000 if FULL else 400,
+    trainer={
+        "autoencoder": {
+            "kind": "PLAIN",
+            "latentDim": 16,
+            "learningRate": 3e-3,
+            "schedule": "COSINE",
+            "epochs": 100 if FULL else 20,
+        }
+    },
 )
 NEWS: Final = Order(
     name="news",
-    trainer={"autoencoder": {"latentDim": 32, "vocabularySize": 2000}},
-    max_steps=2000 if FULL else 200,
+    trainer={"autoencoder": {"latentDim": 32, "learningRate": 2e-3, "schedule": "COSINE"}},
+    max_steps=1000 if FULL else 150,
 )
 
 NAMES: Final = Order(
     name="names",
-    trainer={"rnn": {"task": "CLASSIFIER", "hidden": 64, "learningRate": 5e-3}},
-    max_steps=3000 if FULL else 300,
-)
+    trainer={
+        "rnn": {
+            "task": "CLASSIFIER", "hidden": 64, "embeddingDim": 32, "schedule": "COSINE", "warmupSteps": 50,
+        }
+    },
+    max_steps=3000 if FULL else 400,
+)  # fmt: skip
 PLAYS: Final = 1_000_000 if FULL else 100_000
 SHAKESPEARE: Final = Order(
     name="plays",
@@ -40,11 +59,14 @@ SHAKESPEARE: Final = Order(
         "rnn": {
             "task": "LANGUAGE_MODEL",
             "hidden": 128 if FULL else 64,
-            "learningRate": 1e-2,
+            "sequenceLength": 64 if FULL else 32,
+            "batchSize": 16,
+            "learningRate": 4e-3,
+            "schedule": "COSINE",
             "prompt": "KING ",
         }
     },
-    max_steps=2500 if FULL else 200,
+    max_steps=5000 if FULL else 300,
 )
 
 MNIST: Final = 20_000 if FULL else 4_000
@@ -52,15 +74,21 @@ FEW_LABELS: Final = Order(
     name="few labels",
     trainer={
         "semiSupervised": {
-            "method": "FIXMATCH", "labelsPerClass": 10, "threshold": 0.7, "width": 32 if FULL else 16,
+            "method": "FIXMATCH", "labelsPerClass": 10, "threshold": 0.7, "width": 16, "schedule": "COSINE",
         }
     },
-    max_steps=1500 if FULL else 250,
+    max_steps=1500 if FULL else 150,
 )  # fmt: skip
 
 CIFAR: Final = 10_000 if FULL else 600
 FINE_TUNED: Final = Order(
     name="photographs",
-    trainer={"fineTune": {"method": "FULL" if FULL else "PROBE", "imageSize": 96 if FULL else 64}},
-    max_steps=600 if FULL else 100,
+    trainer={
+        "fineTune": {
+            "method": "FULL" if FULL else "PROBE",
+            "imageSize": 96 if FULL else 64,
+            "schedule": "COSINE",
+            "epochs": 3 if FULL else 8,
+        }
+    },
 )

@@ -1,7 +1,6 @@
 """The history of a training as its subscribers see it."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -199,13 +198,13 @@ async def test_a_text_that_is_gone_is_an_error_and_not_a_gap(
     assert replica.history.is_idle
 
 
-async def _take_until(events: AsyncGenerator[JobEventRecord, None], step: int) -> tuple[list[str], float]:
-    """Read on to a step; return the cursors and when it was there."""
+async def _take_until(events: AsyncGenerator[JobEventRecord, None], step: int) -> list[str]:
+    """Read on to a step; return the cursors."""
     cursors = []
     async for record in events:
         cursors.append(record.cursor)
         if isinstance(record, TrainingProgressedRecord) and record.step == step:
-            return cursors, time.perf_counter()
+            return cursors
     raise AssertionError("the stream has ended")
 
 
@@ -221,26 +220,20 @@ async def test_two_hundred_subscribers_share_what_is_read_for_them(
     await worker.publish(reports.progress(1))
     await replica.projection.step()
     streams = [history.subscribe(owner.user_id, job_id, None, TRAINING) for _ in range(NUM_SUBSCRIBERS)]
-    seen = [cursors for cursors, _ in await asyncio.gather(*(_take_until(one, 1) for one in streams))]
+    seen = await asyncio.gather(*(_take_until(one, 1) for one in streams))
 
-    delays: list[float] = []
     counted.num_reads = 0
     for step in range(2, 22):
         waiting = [asyncio.create_task(_take_until(one, step)) for one in streams]
         await worker.publish(reports.progress(step))
-        published_at = time.perf_counter()
         await replica.projection.step()
-        for cursors, (more, at) in zip(seen, await asyncio.gather(*waiting), strict=True):
+        for cursors, more in zip(seen, await asyncio.gather(*waiting), strict=True):
             cursors.extend(more)
-            delays.append(at - published_at)
 
     # A page or two for each event, and not one for each event and subscriber.
     assert counted.num_reads <= 60
     assert [seen[0]] * NUM_SUBSCRIBERS == seen
     assert 23 == len(seen[0])
-    delays.sort()
-    # A quarter of a second is promised where nothing else runs.
-    assert delays[round(0.99 * len(delays)) - 1] < 1.0
     for stream in streams:
         await stream.aclose()
     assert history.is_idle

@@ -1,7 +1,7 @@
 """Rows out of ZIP and tar archives: pictures or texts in folders, pictures with an index, tables."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def read_archive(packed: Packed) -> Reading:
         if indexes:
             loaded = [Index(name, tables[name], packed.limits) for name in indexes]
             return Reading("images", _indexed(packed, loaded))
-        return Reading("images", _pictures(packed, Folders(found.pictures)))
+        return Reading("images", _pictures(packed, Folders(found.pictures), tables))
     if found.tables:
         return _tables(packed, _unpack_tables(packed, found))
     if found.texts:
@@ -98,7 +98,11 @@ class _Chosen:
             yield number, member, problem
 
 
-def _pictures(packed: Packed, folders: Folders) -> Iterator[Row | Issue]:
+def _pictures(packed: Packed, folders: Folders, others: Iterable[str]) -> Iterator[Row | Issue]:
+    for name in others:
+        yield Issue(
+            None, f"{shown(name)} names no pictures: looked for a column file, filename, path or image"
+        )
     for number, member, problem in _Chosen(packed, layouts.is_picture):
         place = folders.place(member.name)
         yield _picture(number, member, problem, (place.label, place.split), packed.limits)

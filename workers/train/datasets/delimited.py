@@ -51,7 +51,11 @@ def table(read: Read, delimiter: str | None, limits: Limits) -> tuple[list[str],
     except BadRow as error:
         raise BadSource(f"The first line {error}: it should name the columns.") from error
     sign = delimiter or max(_DELIMITERS, key=first.count)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=sign), [])]
+    try:
+        with _field_limit(limits.max_field_bytes):
+            header = [name.strip() for name in next(csv.reader([first], delimiter=sign), [])]
+    except csv.Error as error:
+        raise BadSource(f"The first line can't be read: {_reason(error, limits)}.") from error
     if "\0" in first:
         raise BadSource("The first line holds NUL bytes: the file is no table of text.")
     if len(header) > limits.max_columns:
@@ -94,11 +98,17 @@ def _comma_separated(feed: _Feed, sign: str, limits: Limits) -> Iterator[Cells]:
             return
         except BadRow as error:
             yield f"{error} (is a quote not closed?)" if feed.taken_bytes else str(error)
-        except csv.Error:
-            yield f"has a field longer than {limits.max_field_bytes:,} bytes (is a quote not closed?)"
+        except csv.Error as error:
+            yield _reason(error, limits)
         else:
             if cells:
                 yield cells
+
+
+def _reason(error: csv.Error, limits: Limits) -> str:
+    if "field larger" in str(error):
+        return f"has a field longer than {limits.max_field_bytes:,} bytes (is a quote not closed?)"
+    return "has a carriage return that ends no line"
 
 
 @contextmanager

@@ -28,7 +28,10 @@ def read_json_lines(read: Read, limits: Limits) -> Reading:
         raise BadSource("The file is empty.")
     if not good:
         number, problem = first[0]
-        raise BadSource(f"No line of the first {len(first)} is a JSON object: line {number} {problem}.")
+        raise BadSource(
+            f"No line of the first {len(first)} is a JSON object: line {number} {problem}. "
+            "Write one object a line."
+        )
     names = list(dict.fromkeys(name for one in good for name in one))
     lists = {at for at, name in enumerate(names) if any(isinstance(one.get(name), list) for one in good)}
     roles = find_roles(names, lists=lists)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from workers.train.datasets.cleaning import SPLIT_NAMES
@@ -67,7 +66,8 @@ def survey(archive: Archive, limits: Limits) -> Survey:
 
 def suffix_of(name: str) -> str:
     """The end of a file's name, in lower case."""
-    return PurePosixPath(name).suffix.lower()
+    stem, dot, end = name.rpartition("/")[2].rpartition(".")
+    return f".{end.lower()}" if dot and stem else ""
 
 
 def folder_of(name: str) -> str:

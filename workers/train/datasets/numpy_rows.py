@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _Y = frozenset({"y", "labels", "label", "targets", "target", "classes"})
 _SPLITS: dict[str, Split] = {"train": "train", "test": "test", "val": "test", "valid": "test"}
 _UNLABELLED = -1
 _MAX_HEADER_BYTES = 64 << 10
+#: What NumPy raises on headers that are none: they are Python's literals, and it mends those of Python 2.
+_DAMAGE = (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError)
 _VERSIONS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
 _COLOURED = (1, 3, 4)
 _PICTURE_AXES = (3, 4)
@@ -112,7 +115,7 @@ def _open(member: Member) -> Array:
             raise BadSource(f"Array {shown(member.name)} has no header that can be read.")
         header = read_exactly(read, num_bytes)
         shape, is_fortran, dtype = parse(io.BytesIO(length + header), max_header_size=_MAX_HEADER_BYTES)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, BadRow) as error:
+    except (*_DAMAGE, BadRow) as error:
         raise BadSource(f"Array {shown(member.name)} is damaged: its header can't be read.") from error
     if dtype.hasobject:
         raise BadSource(f"Array {shown(member.name)} holds pickled objects, which are never opened.")

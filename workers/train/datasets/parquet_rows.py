@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -121,15 +121,30 @@ def _rows(
             batches = file.iter_batches(
                 _batch_rows(metadata.row_group(group)), [group], columns=wanted, use_threads=False
             )
-            while (batch := _next(batches)) is not None:
-                yield from _rows_of(batch, number, roles, schema, limits)
+            while (batch := _next(batches, roles, schema)) is not None:
+                yield from _rows_of(batch, number, roles, limits)
                 number += batch.num_rows
 
 
-def _next(batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+class _Batch(NamedTuple):
+    """A few rows: columns by what they are for, and numbers as a matrix."""
+
+    columns: dict[str, Any]
+    names: list[str]
+    matrix: np.ndarray[Any, np.dtype[np.float64]] | None
+    num_rows: int
+
+
+def _next(batches: Iterator[pa.RecordBatch], roles: Roles, schema: pa.Schema) -> _Batch | None:
     try:
-        return next(batches, None)
-    except _DAMAGE as error:
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        columns = {role: batch.column(schema.names[at]) for role, at in roles.places.items()}
+        names = [schema.names[at] for at in roles.numbers]
+        matrix = _matrix([batch.column(name) for name in names]) if names else None
+        return _Batch(columns, names, matrix, batch.num_rows)
+    except (*_DAMAGE, KeyError) as error:
         raise _damaged() from error
 
 
@@ -139,21 +154,16 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
     return int(min(_MAX_BATCH_ROWS, max(1, _BATCH_BYTES // each)))
 
 
-def _rows_of(
-    batch: pa.RecordBatch, before: int, roles: Roles, schema: pa.Schema, limits: Limits
-) -> Iterator[Row | Issue]:
-    columns = {role: batch.column(schema.names[at]) for role, at in roles.places.items()}
-    names = [schema.names[at] for at in roles.numbers]
-    table = _matrix([batch.column(name) for name in names]) if names else None
+def _rows_of(batch: _Batch, before: int, roles: Roles, limits: Limits) -> Iterator[Row | Issue]:
     for at in range(batch.num_rows):
         number = before + at + 1
         try:
-            record = {role: _value(column[at]) for role, column in columns.items()}
-            if table is None:
+            record = {role: _value(column[at]) for role, column in batch.columns.items()}
+            if batch.matrix is None:
                 yield row_of(roles.kind, number, record, limits)
             else:
                 label, split = clean_label(record.get("label")), clean_split(record.get("split"))
-                yield Row(number, finite(table[at], names), label, split)
+                yield Row(number, finite(batch.matrix[at], batch.names), label, split)
         except BadRow as error:
             yield Issue(number, str(error))
 

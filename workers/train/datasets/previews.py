@@ -1,10 +1,9 @@
 """The first rows, to look at; and all rows as inputs for embedding."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, BinaryIO, Self
 
 import msgspec
 
@@ -75,7 +74,7 @@ class Inputs:
         self._kind = kind
         self._folder = folder
         self._count = 0
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
     @staticmethod
     def is_wanted(kind: Kind, num_rows: int, num_bytes: int, limits: Limits) -> bool:
@@ -83,7 +82,7 @@ class Inputs:
         return kind != "numbers" and num_rows <= limits.max_inputs and num_bytes <= limits.max_inputs_bytes
 
     def __enter__(self) -> Self:
-        self._file = (self._folder / "inputs.json").open("x", encoding="utf-8")
+        self._file = (self._folder / "inputs.json").open("xb")
         if self._kind == "images":
             (self._folder / "images").mkdir()
         return self
@@ -92,15 +91,15 @@ class Inputs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.write("]\n" if self._count else "[]\n")
+            self._file.write(b"]\n" if self._count else b"[]\n")
             self._file.close()
 
     def add(self, content: tuple[Any, ...]) -> None:
         """The next row."""
         made = {"image": self._keep(content[0])} if self._kind == "images" else {"text": _joined(content[0])}
         if self._file is not None:
-            self._file.write(",\n" if self._count else "[")
-            json.dump(made, self._file, ensure_ascii=False)
+            self._file.write(b",\n" if self._count else b"[")
+            self._file.write(msgspec.json.encode(made))
         self._count += 1
 
     def _keep(self, data: bytes) -> str:

@@ -7,6 +7,7 @@ holds more than a group of rows.
 
 import hashlib
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from workers.train.datasets.splitting import CODES, Splits, Splitter, draw_of
 from workers.train.datasets.streams import too_large
 
 _NO_CLASS = -1
+#: Kinds of which a row may have a label; it is odd if it has none.
+_LABELLED_KINDS = ("images", "texts", "numbers")
 _MAX_GROUP_ROWS = 16_384
 _MARKS = (("code", pa.int32()), ("draw", pa.uint32()), ("given", pa.int8()), ("size", pa.int32()))
 _LAST = (("label", pa.int32()), ("is_test", pa.bool_()))
@@ -39,7 +42,7 @@ class Gathered(NamedTuple):
     classes: list[str]
     class_counts: list[int]
     #: Tokens of each tag, where rows are tagged sentences.
-    tag_counts: dict[str, int]
+    tag_counts: Counter[str]
     shape: list[int] | None
     num_tokens: int | None
     splits: Splits
@@ -57,7 +60,7 @@ class Gathering:
         self._sha256 = hashlib.sha256(reading.kind.encode())
         self._codes: dict[str, int] = {}
         self._counts: list[int] = []
-        self._tag_counts: dict[str, int] = {}
+        self._tag_counts: Counter[str] = Counter()
         self._class_bytes = 0
         self._stored_bytes = 0
         self._shapes: set[tuple[int, ...]] = set()
@@ -117,7 +120,7 @@ class Gathering:
 
     def _code(self, label: str | None) -> int:
         if label is None:
-            self.num_unlabelled += 1
+            self.num_unlabelled += self._reading.kind in _LABELLED_KINDS
             return _NO_CLASS
         code = self._codes.get(label)
         if code is None:
@@ -143,10 +146,11 @@ class Gathering:
             size = len(content.source) + len(content.target)
         elif isinstance(content, Tagged):
             size = len(content.tokens)
-            for tag in content.tags:
+            for tag in set(content.tags):
                 if tag not in self._tag_counts:
                     self._count_class(tag, len(self._tag_counts) + 1, "tags.")
-                self._tag_counts[tag] = self._tag_counts.get(tag, 0) + 1
+                    self._tag_counts[tag] = 0
+            self._tag_counts.update(content.tags)
         self._num_tokens += size
         return size
 

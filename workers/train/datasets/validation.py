@@ -151,7 +151,7 @@ def _findings(
         num_rows=gathered.num_rows,
         classes=classes,
         class_counts=[counts[name] for name in classes],
-        num_unlabelled=gathered.num_unlabelled if gathered.classes else 0,
+        num_unlabelled=gathered.num_unlabelled,
         splits=splits,
         issues=issues.kept,
         num_issues=issues.num_issues,

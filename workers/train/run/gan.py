@@ -7,6 +7,7 @@ from typing import Any
 
 from bus.messages.training import GanParameters
 from workers.nets.contracts import ImageInput
+from workers.nets.parts import Net
 from workers.nets.table import build_net
 from workers.train.configs import GANOptions, OptimizerOptions
 from workers.train.run.hosted import GANTrainer, unit_pictures
@@ -70,18 +71,7 @@ def build_gan(order: Order, parameters: GanParameters) -> GANTrainer:
         kept = labelled_rows(test_y)
         test_x, test_y = test_x[kept], test_y[kept]
     chosen = drawn(order, len(test_x), num_test_rows(order, rows, len(test_x), _MOST_TEST))
-    net = build_net(
-        "gan",
-        {
-            "channels": found.channels,
-            "side": side,
-            "latent_dim": parameters.latent_dim,
-            "width": parameters.width,
-            "hidden": _HIDDEN_PER_MAP * parameters.width,
-            "num_classes": order.num_classes if parameters.conditional else 0,
-            "discriminator_norm": _norm(parameters),
-        },
-    )
+    net = _net(order, parameters, found.channels, side)
     if order.parent is not None:
         take_weights(net, net, order.parent)
     is_judged = len(labelled_rows(train_y)) >= _LEAST_LABELLED and len(chosen) >= _LEAST_TEST
@@ -102,6 +92,19 @@ def build_gan(order: Order, parameters: GanParameters) -> GANTrainer:
     trainer.unpack = unit_pictures
     trainer.describe_input(ImageInput(side=side, channels=found.channels))
     return trainer
+
+
+def _net(order: Order, parameters: GanParameters, channels: int, side: int) -> Net:
+    config: dict[str, Any] = {
+        "channels": channels,
+        "side": side,
+        "latent_dim": parameters.latent_dim,
+        "width": parameters.width,
+        "hidden": _HIDDEN_PER_MAP * parameters.width,
+        "num_classes": order.num_classes if parameters.conditional else 0,
+        "discriminator_norm": _norm(parameters),
+    }
+    return build_net("gan", config)
 
 
 def _norm(parameters: GanParameters) -> str:

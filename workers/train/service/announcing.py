@@ -1,64 +1,28 @@
-"""Saying that this train worker is there, every 2 s and when asked."""
+"""Saying that this train worker is there."""
 
-import asyncio
-import logging
+import msgspec
 
 from bus import subjects
-from bus.envelope import Message
-from bus.errors import BusError
 from bus.messages import TrainersAnnounced
-from bus.port import Bus, Subscription
-
-logger = logging.getLogger(__name__)
-
-ANNOUNCE_EVERY_S = 2.0
+from bus.port import Bus
+from workers.announcing import ANNOUNCE_EVERY_S, Announcing
 
 
-class Announcer:
-    """Announces a worker from `start` to `leave`."""
+class Announcer(Announcing):
+    """Announces a train worker from `start` to `leave`."""
+
+    told_on = subjects.TRAINERS_ANNOUNCED
+    wanted_on = subjects.TRAINERS_WANTED
 
     def __init__(
         self, bus: Bus, announcement: TrainersAnnounced, *, every_s: float = ANNOUNCE_EVERY_S
     ) -> None:
-        self._bus = bus
-        self._announcement = announcement
-        self._every_s = every_s
-        self._asked: Subscription | None = None
-        self._repeating: asyncio.Task[None] | None = None
+        super().__init__(bus, every_s=every_s)
+        self._said = announcement
 
-    async def start(self) -> None:
-        """Announce now, and from now on."""
-        self._asked = await self._bus.follow(subjects.TRAINERS_WANTED, self._answer)
-        self._repeating = asyncio.create_task(self._repeat(), name="announcer")
-
-    async def leave(self) -> None:
-        """Say the last word: no more work for this worker, please."""
-        if self._repeating is not None:
-            self._repeating.cancel()
-            await asyncio.gather(self._repeating, return_exceptions=True)
-        if self._asked is not None:
-            await self._asked.close()
-        await self._announce(leaving=True)
-
-    async def _answer(self, _: Message) -> None:
-        await self._announce()
-
-    async def _repeat(self) -> None:
-        while True:
-            await self._announce()
-            await asyncio.sleep(self._every_s)
-
-    async def _announce(self, *, leaving: bool = False) -> None:
-        said = self._announcement
-        message = TrainersAnnounced(
-            worker_id=said.worker_id,
-            pool=said.pool,
-            device=said.device,
-            samples=said.samples,
-            leaving=leaving,
+    def announcement(self, *, leaving: bool) -> TrainersAnnounced:
+        """The same as before, as a message of its own."""
+        said = msgspec.structs.asdict(self._said)
+        return TrainersAnnounced(
+            **{name: said[name] for name in ("worker_id", "pool", "device", "samples")}, leaving=leaving
         )
-        try:
-            await self._bus.tell(subjects.TRAINERS_ANNOUNCED, message)
-        except BusError as error:
-            # The next one is due in 2 s, and servers forget a worker only after 10.
-            logger.warning("could not announce the worker: %s", error)

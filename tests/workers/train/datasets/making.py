@@ -106,7 +106,9 @@ def zeros(num_bytes: int) -> bytes:
     return block * (num_bytes // _MEGABYTE) + packer.flush()
 
 
-def raw_zip(name: str, packed: bytes, num_bytes: int, *, flags: int = 0, method: int = 8, crc: int = 0) -> bytes:
+def raw_zip(
+    name: str, packed: bytes, num_bytes: int, *, flags: int = 0, method: int = 8, crc: int = 0
+) -> bytes:
     """A ZIP of one file that says of it whatever is wanted, in 64 bits."""
     encoded = name.encode()
     local = struct.pack("<4s5H3L2H", b"PK\3\4", 45, flags, method, 0, 0, crc, 0, 0, len(encoded), 0)

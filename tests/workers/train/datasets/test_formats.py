@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -45,7 +46,9 @@ def test_class_folders_give_the_same_rows_and_digest_from_zip_and_every_tar(tmp_
     """A common root, files of the desktop and other files are passed over; a folder's name is the class."""
     litter = {"digits/.DS_Store": b"x", "__MACOSX/digits/0/._0.png": b"y", "digits/README.md": b"z"}
     files = litter | digit_files(200)
-    packed = {"a.zip": zipped(files)} | {f"a.tar.{how}": tarred(files, how) for how in ("", "gz", "bz2", "xz")}
+    packed = {"a.zip": zipped(files)} | {
+        f"a.tar.{how}": tarred(files, how) for how in ("", "gz", "bz2", "xz")
+    }
 
     found = {}
     for number, (name, content) in enumerate(packed.items()):
@@ -119,7 +122,9 @@ INDEXES = {
 
 @pytest.mark.parametrize("name", INDEXES)
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_an_index_says_what_pictures_show(name: str, pack, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_index_says_what_pictures_show(
+    name: str, pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path
+) -> None:
     """Wherever it lies, before or behind the pictures."""
     pictures, _ = digits()
     files = {f"pics/{at:03}.png": png(pictures[at]) for at in range(29)}
@@ -165,9 +170,7 @@ def test_pictures_of_every_mode_become_grey_or_coloured_with_eight_bits(tmp_path
 
     found = look(tmp_path, "a.zip", zipped(files))
     folder = tmp_path / "prepared"
-    kept = [
-        Image.open(folder / row["image"]) for row in json.loads((folder / "inputs.json").read_bytes())
-    ]
+    kept = [Image.open(folder / row["image"]) for row in json.loads((folder / "inputs.json").read_bytes())]
 
     assert ([], None) == (found.issues[1:], found.shape)
     assert ["RGB", "RGB", "L", "RGB", "RGB", "RGB", "L", "L", "RGB"] == [image.mode for image in kept]
@@ -230,8 +233,12 @@ def _news_csv() -> bytes:
 NEWS = {
     "a.csv": _news_csv,
     "a.jsonl": lambda: table(*(json.dumps({"text": text, "label": label}) for text, label in _news())),
-    "a.parquet": lambda: parquet({"text": [text for text, _ in _news()], "label": [name for _, name in _news()]}),
-    "a.zip": lambda: zipped({f"news/{name}/{at}.txt": text.encode() for at, (text, name) in enumerate(_news())}),
+    "a.parquet": lambda: parquet(
+        {"text": [text for text, _ in _news()], "label": [label for _, label in _news()]}
+    ),
+    "a.zip": lambda: zipped(
+        {f"news/{name}/{at}.txt": text.encode() for at, (text, name) in enumerate(_news())}
+    ),
     "b.zip": lambda: zipped({"news.csv": _news_csv()}),
 }  # fmt: skip
 
@@ -278,7 +285,9 @@ def test_pairs_tagged_sentences_and_numbers(tmp_path: Path) -> None:
     second.mkdir()
     tagged = look(second, "a.jsonl", table(*map(json.dumps, rows)))
     assert ("tagged", {"0": 9, "1": 18}, 27) == (tagged.kind, by_class(tagged), tagged.num_tokens)
-    assert (["A", "dog", "0"], ["0", "1", "1"]) in prepared(second).tagged("train") + prepared(second).tagged("test")
+    assert (["A", "dog", "0"], ["0", "1", "1"]) in prepared(second).tagged("train") + prepared(second).tagged(
+        "test"
+    )
 
     third = tmp_path / "third"
     third.mkdir()
@@ -338,7 +347,9 @@ def test_an_archive_of_texts_without_classes_is_running_text(tmp_path: Path) -> 
 def test_tables_of_an_archive_are_splits_by_their_names(tmp_path: Path) -> None:
     """And their issues name them."""
     rows = [f"text {at},{'ab'[at % 2]}" for at in range(20)]
-    content = zipped({"d/train.csv": table("text,label", *rows[:15]), "d/test.csv": table("text,label", *rows[15:], "x")})
+    content = zipped(
+        {"d/train.csv": table("text,label", *rows[:15]), "d/test.csv": table("text,label", *rows[15:], "x")}
+    )
 
     found = look(tmp_path, "a.zip", content)
 
@@ -378,6 +389,15 @@ def test_limits_are_told(tmp_path: Path) -> None:
         folder.mkdir()
         found = look(folder, "a.csv", content, limits)
         assert (False, words) == (found.is_usable, found.issues[0].message)
+
+
+def test_all_files_of_an_archive_count_together(tmp_path: Path) -> None:
+    """Many small ones are as large as a large one."""
+    files = {f"a/{at}.txt": bytes(100_000) for at in range(20)}
+
+    found = look(tmp_path, "a.tar.gz", tarred(files, "gz"), Limits(free_unpacked_bytes=1 << 20))
+
+    assert "It unpacks to more than the 1 MiB that are allowed for its size." == found.issues[0].message
 
 
 def test_the_facts_file_says_what_was_found(tmp_path: Path) -> None:

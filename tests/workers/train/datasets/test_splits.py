@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ def test_a_row_goes_where_it_goes_whatever_the_order(tmp_path: Path) -> None:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6))
 def test_each_class_of_ten_rows_has_one_for_tests_and_smaller_ones_have_all_for_training(
-    tmp_path_factory, seed: int, sizes: list[int]  # type: ignore[no-untyped-def]
+    tmp_path_factory: pytest.TempPathFactory, seed: int, sizes: list[int]
 ) -> None:
     """So that no class is measured that could not be learned; but something is always measured."""
     rows = [f"{seed} {name} {at},{name}" for name, size in enumerate(sizes) for at in range(size)]

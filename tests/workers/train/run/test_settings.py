@@ -1,15 +1,26 @@
 """What all trainings of the service have in common."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.messages.training import AutoencoderParameters, RnnParameters, TrainerParameters, TrainingSpec
-from tests.workers.train.run.stored import Stored, built, pictures, trained
+from bus.messages.training import (
+    AutoencoderParameters,
+    FineTuneParameters,
+    RnnParameters,
+    SemiSupervisedParameters,
+    TrainerParameters,
+    TrainingSpec,
+)
+from tests.workers.train.run.stored import Stored, built, pictures, texts, trained
 from workers.nets.manifest import ArtifactRefused, load_artifact
 from workers.nets.validation import InvalidConfig, Problem
+from workers.train.base.batches import inputs_of, num_rows
 from workers.train.datasets import SampleSource, open_prepared, validate
 from workers.train.report import CheckpointSaved, Evaluated, Finished, Progress, ignore
 from workers.train.run import CannotTrain, build_trainer, export_model, total_steps
@@ -21,7 +32,7 @@ from workers.train.run.settings import Rows, num_test_rows, training_config
 
 @pytest.fixture(scope="module")
 def digits() -> Stored:
-    return pictures("digits", 1437, 360)
+    return all_digits()
 
 
 def test_the_number_of_steps_is_known_before_training(digits: Stored, tmp_path: Path) -> None:
@@ -102,6 +113,51 @@ def test_a_data_set_that_was_validated_is_trained_on(
     data = load_artifact(tmp_path / "model" / "encoder").manifest.data
     assert (prepared.facts.modality, prepared.facts.sha256) == (found.modality, data.sha256)
     assert (name, prepared.facts.num_rows) == (data.name, data.num_rows)
+
+
+def news() -> Stored:
+    return texts("bbc_news", 300, 60)
+
+
+def names() -> Stored:
+    return texts("names", 1000, 60)
+
+
+def all_digits() -> Stored:
+    return pictures("digits", 1437, 360)
+
+
+TRAINED_ON: dict[str, tuple[TrainerParameters, Callable[[], Stored]]] = {
+    "pictures": (AutoencoderParameters(), all_digits),
+    "counted words": (AutoencoderParameters(), news),
+    "tokens": (RnnParameters(hidden=8), names),
+    "pooled words": (SemiSupervisedParameters(), news),
+    "pictures that were resized": (FineTuneParameters(image_size=64), all_digits),
+    "tokens of a pipeline": (FineTuneParameters(max_length=16), news),
+}
+
+
+@pytest.mark.parametrize(("parameters", "data"), TRAINED_ON.values(), ids=TRAINED_ON)
+def test_an_encoder_is_given_what_it_was_trained_on(
+    parameters: TrainerParameters, data: Callable[[], Stored], tmp_path: Path
+) -> None:
+    """Batches of the trainer and what the exported contract makes of the same items are the same numbers."""
+    rows = data()
+    trainer = built(parameters, rows, tmp_path)
+    loader = trainer.get_eval_dataloader()
+    assert loader is not None
+    given: Any = inputs_of(next(iter(loader)))
+    encoder = trainer.encoder()
+    contract: Any = encoder.input
+
+    items = list(rows.rows["test"])[: num_rows(given)]
+    words = () if encoder.tokenizer is None else (encoder.tokenizer,)
+    prepared = contract.prepare(items, *words)
+
+    if isinstance(given, dict):
+        assert all(torch.equal(given[name], prepared[name]) for name in ("ids", "ids_lengths"))
+    else:
+        assert torch.equal(contract.scale(given) if given.dtype == torch.uint8 else given, prepared)
 
 
 @given(

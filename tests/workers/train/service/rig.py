@@ -46,12 +46,13 @@ class RunningWorker:
         *,
         name: str = "worker-1",
         prewarms: bool = False,
+        modules: tuple[str, str] = (STAND_IN, STAND_IN),
         watch: WatchSettings | None = None,
         limits: ResourceLimits | None = None,
         **times: Any,
     ) -> None:
         self.folders = Folders(cache)
-        plan = Plan(parent_pid=os.getpid(), device="cpu", run=STAND_IN, datasets=STAND_IN)
+        plan = Plan(parent_pid=os.getpid(), device="cpu", run=modules[0], datasets=modules[1])
         self.nursery = Nursery(self.folders, plan)
         self.tools = Tools(
             bus=bus,

@@ -35,7 +35,7 @@ class Refusing(MemoryBus):
         self.failures: list[bool] = []
         self.is_away = False
 
-    async def publish(self, subject: str, message: Message, **options: object) -> None:  # type: ignore[override]
+    async def publish(self, subject: str, message: Message, **options: object) -> None:
         if self.is_away:
             raise PublishFailed("away")
         if self.failures:

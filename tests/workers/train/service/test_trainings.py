@@ -64,7 +64,7 @@ async def test_a_killed_child_costs_nothing_but_time(
     await workers.start()
     job = await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=150))
     await server.wait_for(JOB, CheckpointSaved)
-    (child,) = _training_children()
+    (child,) = child_pids(os.getpid())
     os.kill(child, signal.SIGKILL)
     await until_true(lambda: _has_ended(child))
     server.lose(JOB)
@@ -137,7 +137,7 @@ async def test_a_superseded_attempt_says_nothing_more(
     await workers.start()
     job = await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=100_000))
     await server.wait_for(JOB, TrainingProgressed)
-    (child,) = _training_children()
+    (child,) = child_pids(os.getpid())
 
     server.verdict = "superseded"
 
@@ -152,9 +152,3 @@ async def _is_empty(bus: MemoryBus) -> bool:
 
 async def _has_ended(pid: int) -> bool:
     return pid not in child_pids(os.getpid())
-
-
-def _training_children() -> set[int]:
-    """Those that have a data set, and so a task."""
-    pids = child_pids(os.getpid())
-    return {pid for pid in pids if (Path(f"/proc/{pid}/cwd").readlink() / "dataset").is_dir()}

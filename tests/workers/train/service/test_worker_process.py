@@ -4,8 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,13 @@ from tests.support.lanes import LaneServer
 from tests.support.processes import command_line, is_running, until
 from tests.support.script import Script
 from tests.support.waiting import until_true
-from tests.workers.train.service.rig import STAND_IN, child_pids, training, undisturbed_weights, weights
+from tests.workers.train.service.processes import SECRET, running_worker, stand_in_script
+from tests.workers.train.service.rig import child_pids, training, undisturbed_weights, weights
 
 ROOT = Path(__file__).parents[4]
 #: Loading torch takes seconds, more on a busy machine.
 START_S = 90.0
 JOB = "job-1"
-SECRET = "not-for-children"
 
 
 @pytest.fixture
@@ -44,40 +43,9 @@ async def lanes(nats: NatsBus) -> AsyncIterator[LaneServer]:
     await server.close()
 
 
-@contextmanager
-def running_worker(script: Script, nats_url: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environ = {
-        "NATS_URL": nats_url,
-        "OBJECT_STORE_URL": (tmp_path / "objects").as_uri(),
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "TOWHEE_API_TRAIN_CHECKPOINT_EVERY_S": "0.2",
-        "TOWHEE_API_TRAIN_PREWARM": "false",
-        "TMPDIR": str(tmp_path),
-    }
-    process = subprocess.Popen([*script.argv, "work", "train"], env=environ, cwd=tmp_path)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
-    """The console script, whose children run the stand-in."""
-    path = tmp_path / "towhee-api"
-    path.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from workers.train.service import worker\n"
-        "plan = worker.Plan\n"
-        f"worker.Plan = lambda **given: plan(**given, run={STAND_IN!r}, datasets={STAND_IN!r})\n"
-        "from deploy.cli import main\n"
-        "code = main()\n"
-        "loaded = {'torch', 'numpy', 'towhee'} & set(sys.modules)\n"
-        "sys.exit(3 if loaded else code)\n"
-    )
-    return Script(path)
+    return stand_in_script(tmp_path)
 
 
 async def test_a_worker_hands_over_on_sigterm_and_a_killed_one_leaves_no_orphan(

@@ -18,6 +18,8 @@ from workers.train.service.frames import Exported, Phase, SampleWritten, Started
 
 #: Beside the checkpoint that goes on, a trainer looks at the best one at its end.
 BEST = "best"
+#: Relative, because the model's card names it: neither its reader nor its digest is to depend on our folders.
+_RUN_FOLDER = "run"
 _SUFFIXES = {"image/png": ".png", "text/plain": ".txt"}
 
 
@@ -88,6 +90,7 @@ def run_training(
     """
     run, datasets = modules
     work = Path(task.work)
+    os.chdir(work)
     tell(Phase(name="preparing"))
     prepared = datasets.open_prepared(Path(task.dataset))
     report = reporter(work, tell)
@@ -95,7 +98,7 @@ def run_training(
     trainer: BaseTrainer = run.build_trainer(
         task.spec,
         prepared,
-        work / "run",
+        Path(_RUN_FOLDER),
         report,
         parent=parent,
         device=device,
