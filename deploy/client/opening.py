@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,14 @@ def require_client(command: str) -> None:
 
 
 def client_of(arguments: argparse.Namespace) -> "Api":
-    """Open the server that was typed or set.
+    """Open the server that was typed or set; an interrupt ends the command from here on.
 
     Raises:
         SettingsError, WrongUse: its address or its key can't be used.
     """
     from deploy.client.api import Api  # noqa: PLC0415 - it may not be installed
 
+    # Shells let what runs in the background of a script ignore interrupts; whoever sends one means us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = {"server": arguments.server, "key": arguments.key, "key_file": arguments.key_file}
     return Api.open(load_with_options(ClientSettings, os.environ, options))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ import msgspec
 
 from workers.train._towhee import Callback
 from workers.train.base import BaseTrainer
-from workers.train.report import CheckpointSaved, Fact, Samples
+from workers.train.report import CheckpointSaved, Evaluated, Fact, Progress, Samples
 from workers.train.service.child.talking import Tell
 from workers.train.service.frames import Exported, Phase, SampleWritten, Started, Stopped, Train
 
@@ -20,6 +21,8 @@ from workers.train.service.frames import Exported, Phase, SampleWritten, Started
 BEST = "best"
 #: Relative, because the model's card names it: neither its reader nor its digest is to depend on our folders.
 _RUN_FOLDER = "run"
+#: Least seconds between two tellings of numbers, and the length of an evaluation that is worth a word.
+_PACE_S, _LONG_S = 0.25, 1.0
 _SUFFIXES = {"image/png": ".png", "text/plain": ".txt"}
 
 
@@ -57,21 +60,27 @@ class StopWhenAsked(Callback):
 
 
 class TellPhases(Callback):
-    """Says when a training evaluates, which takes longer than a step."""
+    """Says when a training evaluates, unless that takes hardly longer than a step."""
 
     def __init__(self, tell: Tell) -> None:
         super().__init__()
         self._tell = tell
+        self._began = 0.0
+        self._is_long = True
 
     def on_eval_begin(self, logs: dict[str, Any]) -> None:
         """From here on no step is made."""
         del logs
-        self._tell(Phase(name="evaluating"))
+        self._began = time.monotonic()
+        if self._is_long:
+            self._tell(Phase(name="evaluating"))
 
     def on_eval_end(self, logs: dict[str, Any]) -> None:
         """And from here on they are."""
         del logs
-        self._tell(Phase(name="training"))
+        if self._is_long:
+            self._tell(Phase(name="training"))
+        self._is_long = time.monotonic() - self._began >= _LONG_S
 
 
 def run_training(
@@ -129,11 +138,51 @@ def run_training(
     )
 
 
+class PacedNumbers:
+    """Tells of progress and evaluations a few times a second: short epochs end more often than that.
+
+    Who reads them makes two reports a second of them, so the newest of each is all that is kept.
+    """
+
+    def __init__(self, tell: Tell, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._told_at = float("-inf")
+        self._held: dict[type[Progress | Evaluated], Progress | Evaluated] = {}
+        # A checkpoint is told of by the thread that wrote it.
+        self._one_fact = threading.RLock()
+
+    def tell(self, fact: Progress | Evaluated) -> None:
+        """Tell it now, or hold it until it is time, or until something else is told."""
+        with self._one_fact:
+            self._held[type(fact)] = fact
+            if self._clock() - self._told_at >= _PACE_S:
+                self.flush()
+
+    def flush(self) -> None:
+        """Tell what is held."""
+        with self._one_fact:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        held, self._held = self._held, {}
+        for fact in sorted(held.values(), key=lambda fact: fact.step):
+            self._tell(fact)
+        if held:
+            self._told_at = self._clock()
+
+
 def reporter(work: Path, tell: Tell) -> Callable[[Fact], None]:
-    """What a trainer calls: large things go to files, the rest through the pipe."""
+    """What a trainer calls: large things go to files, the rest through the pipe, numbers at a pace."""
     counted = iter(range(1, 1 << 62))
+    numbers = PacedNumbers(tell)
 
     def report(fact: Fact) -> None:
+        if isinstance(fact, Progress | Evaluated):
+            numbers.tell(fact)
+            return
+        # In the order in which it happened.
+        numbers.flush()
         match fact:
             case Samples():
                 path = work / f"sample-{next(counted)}{_SUFFIXES[fact.media_type]}"
