@@ -58,17 +58,11 @@ def test_what_is_wrong_is_said_with_every_field_and_a_left_training_can_be_stopp
     wrong = towhee_api.run(*start, "--set", "width=1", "--set", "bogus=1", env=env, timeout_s=WITHIN_S)
     started = towhee_api.run(*start, "--max-steps", "1000000", env=env, timeout_s=WITHIN_S)
     job_id = started.stdout.split()[-3]
-    with subprocess.Popen(
-        [*towhee_api.argv, "train", "--follow", job_id],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as watching:
-        assert watching.stderr is not None
-        watching.stderr.read(1)
-        watching.send_signal(signal.SIGINT)
-        last = watching.communicate(timeout=WITHIN_S)[1].decode().splitlines()[-1]
-    cancelled = towhee_api.run("train", "--cancel", job_id, env=env)
+    try:
+        last = _interrupted([*towhee_api.argv, "train", "--follow", job_id], env)
+    finally:
+        # Others wait for their turn.
+        cancelled = towhee_api.run("train", "--cancel", job_id, env=env)
     followed = towhee_api.run("train", "--follow", job_id, env=env, timeout_s=WITHIN_S)
 
     assert 2 == wrong.returncode
@@ -80,3 +74,16 @@ def test_what_is_wrong_is_said_with_every_field_and_a_left_training_can_be_stopp
         followed.returncode,
         followed.stderr.splitlines()[-1],
     )
+
+
+def _interrupted(command: list[str], env: dict[str, str]) -> str:
+    """Press Ctrl-C as soon as a command shows something, and return its last line."""
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as watching:
+        assert watching.stderr is not None
+        watching.stderr.read(1)
+        watching.send_signal(signal.SIGINT)
+        try:
+            return watching.communicate(timeout=WITHIN_S)[1].decode().splitlines()[-1]
+        except subprocess.TimeoutExpired:
+            watching.kill()
+            raise
