@@ -63,7 +63,7 @@ def _configure(arguments: argparse.Namespace) -> StackConfig:
     # Every process reads its own settings again; a wrong one should be heard of before anything has started.
     server = load_with_options(ServerSettings, {**_ANY_ADDRESSES, **environ}, {"port": port})
     worker = load(EmbedSettings, {**_ANY_ADDRESSES, **environ})
-    load(TrainSettings, {**_ANY_ADDRESSES, **environ})
+    trainer = load(TrainSettings, {**_ANY_ADDRESSES, **environ})
     if server.host not in {_HOST, "localhost"}:
         raise WrongUse(
             f"{PREFIX}HOST must be {_HOST}: `{_SCRIPT} up` listens on loopback only, "
@@ -71,7 +71,12 @@ def _configure(arguments: argparse.Namespace) -> StackConfig:
         )
     # No process of the stack asks a server as a user does.
     environ.pop(variable_of("key"), None)
-    environ |= {f"{PREFIX}PORT": str(server.port), f"{PREFIX}HOST": _HOST}
+    environ |= {
+        f"{PREFIX}PORT": str(server.port),
+        f"{PREFIX}HOST": _HOST,
+        # The children run elsewhere.
+        variable_of("training_data"): str(trainer.training_data.absolute()),
+    }
     return StackConfig(
         folder=DataFolder(up.data_dir),
         port=server.port,

@@ -84,3 +84,10 @@ def test_fifty_open_jobs_outlive_the_loss_of_everything_on_the_bus(rounds: Round
 
     assert [] == line.problems
     assert line.open_jobs >= 50
+
+
+def test_a_training_that_loses_its_worker_ends_with_the_very_same_model(rounds: Rounds) -> None:
+    line = rounds.run("training: worker killed")
+
+    assert [] == line.problems
+    assert line.attempts >= 2

@@ -30,6 +30,7 @@ from tests.faults.harness.ports import find_lasting_port
 from tests.faults.harness.proxy import Proxy, to_port, to_socket
 from tests.support.processes import until
 from tests.support.waiting import until_true
+from workers.train.data.archives import data_folder
 
 Bus = Literal["single", "cluster"]
 POOLS = ["default"]
@@ -204,11 +205,7 @@ class FaultStack:
             "TOWHEE_API_WORKER_READY_FILE": str(self._ready_file(name)),
             # Often enough for a fault to fall between two of them.
             "TOWHEE_API_TRAIN_CHECKPOINT_EVERY_S": "1",
-            **(
-                {"TOWHEE_API_TRAINING_DATA": data}
-                if (data := os.environ.get("TOWHEE_API_TRAINING_DATA"))
-                else {}
-            ),
+            "TOWHEE_API_TRAINING_DATA": str(data_folder()),
         }
         del environ["DATABASE_URL"]
         part = command_part(name, ["work", "train"], environ, self._config())

@@ -21,6 +21,9 @@ class TrainSettings(WorkerSettings, frozen=True, kw_only=True):
     train_data_slots: Annotated[
         Count, Meta(description="Data sets that are looked at, and generations that are made, at a time.")
     ] = 1
+    training_data: Annotated[
+        Path, Meta(description="Folder of the sample data sets that `make training-data` fetches.")
+    ] = Path(".training-data")
     train_checkpoint_every_s: Annotated[
         Seconds, Meta(description="Seconds between two checkpoints: what a dead worker costs at most.")
     ] = 60.0
