@@ -52,10 +52,11 @@ def unusable_after(failure: WorkFailed) -> DatasetValidated:
     return unusable(failure.job_id, failure.attempt, failure.message, row=failure.row)
 
 
-def first_issue(issue: DatasetIssueRecord | None) -> str:
-    """Return in a sentence what is wrong with a data set whose first issue this is."""
-    if issue is None:
+def first_issue(dataset: DatasetRecord) -> str:
+    """Return in a sentence what is wrong with a data set that is INVALID."""
+    if not dataset.issues:
         return "The data set can't be trained on."
+    [issue, *_] = dataset.issues
     return issue.message if issue.row is None else f"Row {issue.row}: {issue.message}"
 
 

@@ -127,8 +127,7 @@ async def _release(db: Database, row: dict[str, Any]) -> Released:
 
 def _reason_against(spec: bytes, dataset: DatasetRecord) -> str | None:
     if dataset.status is not DatasetStatus.READY:
-        issue = dataset.issues[0] if dataset.issues else None
-        return storable(first_issue(issue))
+        return storable(first_issue(dataset))
     try:
         parameters = msgspec.msgpack.decode(spec, type=TrainingSpec).parameters
     except msgspec.DecodeError:

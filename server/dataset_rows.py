@@ -33,7 +33,7 @@ async def hold_dataset(db: Database, user_id: UUID, dataset_id: UUID) -> Dataset
     Whoever is about to find out what is in it waits, and then sees what this transaction has written.
     """
     row = await db.fetch_one(
-        "SELECT status FROM datasets WHERE id = {} AND user_id = {} AND deleted_at IS NULL FOR SHARE",
+        f"SELECT status FROM datasets WHERE id = {{}} AND {OF_USER} FOR SHARE",  # noqa: S608 - SQL of ours
         dataset_id,
         user_id,
     )
@@ -42,5 +42,4 @@ async def hold_dataset(db: Database, user_id: UUID, dataset_id: UUID) -> Dataset
 
 def invalid_dataset(dataset: DatasetRecord) -> DatasetInvalid:
     """Return the refusal of a data set that is INVALID, with its first issue."""
-    issue = dataset.issues[0] if dataset.issues else None
-    return DatasetInvalid(f"The data set is invalid. {first_issue(issue)}", path=("dataset_id",))
+    return DatasetInvalid(f"The data set is invalid. {first_issue(dataset)}", path=("dataset_id",))

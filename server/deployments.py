@@ -12,7 +12,7 @@ from bus.messages import PreloadModel
 from bus.port import Bus
 from server.auth.principal import Principal, Scope
 from server.database import Database
-from server.errors import InvalidInput, NotFound, PipelineUnavailable
+from server.errors import InvalidInput, NotFound
 from server.ids import new_id
 from server.model_rows import (
     DEPLOYMENTS,
@@ -24,7 +24,7 @@ from server.model_rows import (
     model_record,
     pipeline_record,
 )
-from server.pipelines import Pipelines
+from server.pipelines import Pipelines, usable
 from server.records import Modality, PipelineRecord
 from server.training_records import ModelRecord
 
@@ -33,7 +33,6 @@ _logger = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 #: What the workers load models for.
 _SERVED: Final = frozenset({Modality.TEXT, Modality.IMAGE})
-_RETRY_AFTER_S: Final = 5.0
 
 _UPSERT = """
 INSERT INTO deployments AS kept (id, user_id, name, version, model_id) VALUES ({}, {}, {}, 1, {})
@@ -126,13 +125,7 @@ class Deployments:
         record = await self.find_pipeline(user_id, name)
         if record is None:
             raise NotFound("There is no pipeline of this name.", path=("pipeline",))
-        if not record.available:
-            raise PipelineUnavailable(
-                f"The pipeline {name} is not available: {record.reason}",
-                path=("pipeline",),
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        return record
+        return usable(record)
 
     async def find_many(self, user_id: UUID, ids: Collection[UUID]) -> list[PipelineRecord]:
         """Return those of the pipelines that are the user's deployed models, in any order."""

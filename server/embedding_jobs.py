@@ -16,13 +16,13 @@ from server.errors import Conflict, NotFound
 from server.idempotency import digest_of, find_earlier_job
 from server.ids import new_id
 from server.job_inputs import CreateJobRequest, JobInputs
-from server.job_payloads import ITEMS_EMBEDDED, ChunkEmbedded, StateChanged, chunk_key, decode_payload
+from server.job_payloads import ITEMS_EMBEDDED, ChunkEmbedded, chunk_key, decode_payload
 from server.job_rows import (
     EMBEDDING,
     EMBEDDING_JOBS,
-    NewEvent,
+    NewJob,
+    add_job,
     add_to_outbox,
-    append_events,
     embedding_job_record,
 )
 from server.job_vectors import npy_header, npy_rows
@@ -198,19 +198,14 @@ class EmbeddingJobs:
                 return False
             if model is not None and not await hold_model(self._db, draft.user_id, UUID(model.model_id)):
                 return False
-            row = await self._db.fetch_one(
-                "INSERT INTO jobs (id, user_id, kind, state, last_seq, idempotency_key, request_digest)"
-                " VALUES ({}, {}, {}, {}, 1, {}, {})"
-                " ON CONFLICT (user_id, kind, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-                " RETURNING id",
-                draft.id,
-                draft.user_id,
-                EMBEDDING,
-                JobState.QUEUED.value,
-                draft.idempotency_key,
-                draft.request_digest,
+            job = NewJob(
+                id=draft.id,
+                user_id=draft.user_id,
+                kind=EMBEDDING,
+                idempotency_key=draft.idempotency_key,
+                request_digest=draft.request_digest,
             )
-            if row is None:
+            if not await add_job(self._db, job):
                 return False
             await self._db.execute(
                 "INSERT INTO embedding_jobs"
@@ -228,8 +223,6 @@ class EmbeddingJobs:
                 None if model is None else UUID(model.model_id),
                 draft.dataset_id,
             )
-            queued = NewEvent(payload=StateChanged(state=JobState.QUEUED))
-            await append_events(self._db, draft.id, attempt=0, after_seq=0, events=[queued])
             await add_to_outbox(
                 self._db,
                 subjects.embed_job(draft.pipeline.pool, str(draft.id)),

@@ -1,6 +1,6 @@
 """SQL that several services of the durable half share: a job as a record, and rows added to its history."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +33,55 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     payload: Payload
     #: What may happen only once in the life of the job; None where repeats are fine.
     item_key: str | None = None
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What every job that is about to be written has, whatever its kind."""
+
+    id: UUID
+    user_id: UUID
+    kind: str
+    #: The same key with the same request, told by its digest, answers with the same job.
+    idempotency_key: str | None = None
+    request_digest: bytes | None = None
+
+
+async def add_job(db: Database, job: NewJob) -> bool:
+    """Write the row of a job and the first of its history, in the transaction that writes the rest of it.
+
+    Returns False, with nothing written, if the idempotency key has been taken meanwhile.
+    """
+    row = await db.fetch_one(
+        "INSERT INTO jobs (id, user_id, kind, state, last_seq, idempotency_key, request_digest)"
+        " VALUES ({}, {}, {}, {}, 1, {}, {})"
+        " ON CONFLICT (user_id, kind, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+        " RETURNING id",
+        job.id,
+        job.user_id,
+        job.kind,
+        JobState.QUEUED.value,
+        job.idempotency_key,
+        job.request_digest,
+    )
+    if row is None:
+        return False
+    queued = NewEvent(payload=StateChanged(state=JobState.QUEUED))
+    await append_events(db, job.id, attempt=0, after_seq=0, events=[queued])
+    return True
+
+
+async def lock_job_rows(db: Database, job_ids: Collection[str]) -> list[dict[str, Any]]:
+    """Lock the rows of these jobs, always in the same order, and return what reports about them are held to.
+
+    What belongs to a job in other tables is read by a statement after this one: one that waits for a lock
+    reads the tables it does not lock as they were before it waited.
+    """
+    ids = [parsed for parsed in map(parse_job_id, job_ids) if parsed is not None]
+    return await db.fetch(
+        "SELECT id, user_id, attempt, state, last_seq FROM jobs"
+        " WHERE id = ANY({}::uuid[]) ORDER BY id FOR UPDATE",
+        ids,
+    )
 
 
 async def append_events(

@@ -6,9 +6,7 @@ from bus import subjects
 from bus.messages import EmbedJob, GenerateSamples, TrainModel, ValidateDataset
 from bus.messages.work import Lane
 from server.database import Database
-from server.job_payloads import StateChanged
-from server.job_rows import EMBEDDING, JobCommand, NewEvent, add_to_outbox, append_events
-from server.records import JobState, Record
+from server.job_rows import EMBEDDING, JobCommand, NewJob, add_job, add_to_outbox
 
 #: ``jobs.kind`` of these jobs.
 TRAINING, DATASET, GENERATION = "TRAINING", "DATASET", "GENERATION"
@@ -21,18 +19,13 @@ _COMMANDS: dict[str, type[TrainModel] | type[ValidateDataset] | type[GenerateSam
 _LANES: dict[str, Lane] = {TRAINING: "train", DATASET: "data", GENERATION: "data"}
 
 
-class LaneDraft(Record, frozen=True):
+class LaneDraft(NewJob, frozen=True, kw_only=True):
     """A job that is about to be written."""
 
-    id: UUID
-    user_id: UUID
-    kind: str
     pool: str
     priority: int = 0
     #: False: it waits for its data set, and nothing is put on the bus yet.
     is_ready: bool = True
-    idempotency_key: str | None = None
-    request_digest: bytes | None = None
 
 
 async def add_lane_job(db: Database, draft: LaneDraft) -> bool:
@@ -40,19 +33,7 @@ async def add_lane_job(db: Database, draft: LaneDraft) -> bool:
 
     Returns False, with nothing written, if the idempotency key has been taken meanwhile.
     """
-    row = await db.fetch_one(
-        "INSERT INTO jobs (id, user_id, kind, state, last_seq, idempotency_key, request_digest)"
-        " VALUES ({}, {}, {}, {}, 1, {}, {})"
-        " ON CONFLICT (user_id, kind, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-        " RETURNING id",
-        draft.id,
-        draft.user_id,
-        draft.kind,
-        JobState.QUEUED.value,
-        draft.idempotency_key,
-        draft.request_digest,
-    )
-    if row is None:
+    if not await add_job(db, draft):
         return False
     await db.execute(
         "INSERT INTO lane_jobs (job_id, user_id, lane, pool, priority, is_ready)"
@@ -64,8 +45,6 @@ async def add_lane_job(db: Database, draft: LaneDraft) -> bool:
         draft.priority,
         draft.is_ready,
     )
-    queued = NewEvent(payload=StateChanged(state=JobState.QUEUED))
-    await append_events(db, draft.id, attempt=0, after_seq=0, events=[queued])
     if draft.is_ready:
         await put_on_lane(db, draft.id, kind=draft.kind, pool=draft.pool, publish_number=1)
     return True

@@ -143,14 +143,7 @@ class Pipelines:
             NotFound: nobody has ever announced it.
             PipelineUnavailable: no worker hosts it at the moment.
         """
-        record = self._find_live(name) or await self.get(name)
-        if not record.available:
-            raise PipelineUnavailable(
-                f"The pipeline {name} is not available: {record.reason}",
-                path=("pipeline",),
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        return record
+        return usable(self._find_live(name) or await self.get(name))
 
     def is_known(self, modality: Modality) -> bool:
         """Whether some pipeline for this modality was ever hosted here."""
@@ -251,6 +244,21 @@ class Pipelines:
             )
             known = self._remember(_record_of(row))
         return msgspec.structs.replace(known, available=True)
+
+
+def usable(record: PipelineRecord) -> PipelineRecord:
+    """Return a pipeline if it can be used now.
+
+    Raises:
+        PipelineUnavailable: it can't, and why.
+    """
+    if not record.available:
+        raise PipelineUnavailable(
+            f"The pipeline {record.name} is not available: {record.reason}",
+            path=("pipeline",),
+            retry_after_s=_RETRY_AFTER_S,
+        )
+    return record
 
 
 _SHARED: Final = tuple(field.name for field in msgspec.structs.fields(HostedPipeline))

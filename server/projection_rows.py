@@ -6,7 +6,7 @@ from uuid import UUID
 from bus.messages import ItemsEmbedded
 from server.database import Database
 from server.job_payloads import chunk_key, encode_payload, kind_of
-from server.job_rows import parse_job_id
+from server.job_rows import lock_job_rows
 from server.job_tally import JobTally, Report
 from server.records import JobState
 
@@ -30,14 +30,7 @@ WHERE jobs.id = new.id
 
 async def lock_jobs(db: Database, job_ids: Collection[str]) -> dict[str, JobTally]:
     """Lock the rows of these jobs, always in the same order, and return those there are."""
-    ids = [parsed for parsed in map(parse_job_id, job_ids) if parsed is not None]
-    rows = await db.fetch(
-        "SELECT id, user_id, attempt, state, last_seq FROM jobs"
-        " WHERE id = ANY({}::uuid[]) ORDER BY id FOR UPDATE",
-        ids,
-    )
-    # A statement of its own: one that waits for a lock reads the tables it does not lock as they
-    # were before it waited.
+    rows = await lock_job_rows(db, job_ids)
     counts = await db.fetch(
         "SELECT job_id, item_count, chunk_size, dimension, completed_count, failed_count"
         " FROM embedding_jobs WHERE job_id = ANY({}::uuid[])",

@@ -8,7 +8,7 @@ a process that dies between the two gets it again and finds nothing new in it.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from opentelemetry.metrics import Meter
@@ -16,7 +16,6 @@ from opentelemetry.metrics import Meter
 from bus import tracing
 from bus.consumer import processing_batch
 from bus.dead_letters import Death
-from bus.errors import BusError
 from bus.messages import ItemsEmbedded, JobAttemptFailed, JobAttemptLetGo
 from bus.messages.work import Report as WorkReport
 from bus.port import Bus, Delivery
@@ -29,6 +28,7 @@ from server.nudges import nudge
 from server.projection_rows import find_done, lock_jobs, write_jobs
 from server.records import UsageRecord
 from server.repeating import Repeating
+from server.settling import give_back, settled
 from server.usage import UsageMeter
 from server.work_projection import WorkDelivery, WorkProjection
 
@@ -37,7 +37,6 @@ _logger = logging.getLogger(__name__)
 #: How many reports are taken from the bus at once.
 _WINDOW = 256
 _FETCH_WAIT_S = 5.0
-_RETRY_DELAY_S = 1.0
 
 
 class _Report(NamedTuple):
@@ -139,21 +138,11 @@ class Projection:
 
     async def _settle(self, job_id: str, reports: list[_Report], job: JobTally | Exception | None) -> None:
         if isinstance(job, Exception):
-            # A database that is away says enough in one line.
-            _logger.error(
-                "%d reports about job %s are given back: %s",
-                len(reports),
-                job_id,
-                job,
-                exc_info=None if isinstance(job, ServiceError) else job,
-            )
-            await asyncio.gather(
-                *(_settled(report.delivery.nak(delay_s=_RETRY_DELAY_S)) for report in reports)
-            )
+            await give_back(job_id, [report.delivery for report in reports], job)
             return
         for report in reports:
             # Delivered again for want of an ack it is a duplicate.
-            await _settled(report.delivery.ack(is_confirmed=False))
+            await settled(report.delivery.ack(is_confirmed=False))
         if job is None:
             self._reports.add(len(reports), {"outcome": "unknown"})
             return
@@ -196,11 +185,3 @@ class Projection:
                     job.apply(report, done[job.id])
             await write_jobs(self._db, jobs.values())
         return jobs
-
-
-async def _settled(settlement: Awaitable[None]) -> None:
-    """Settle a delivery; one that can't be is delivered again, which does no harm."""
-    try:
-        await settlement
-    except BusError as error:
-        _logger.warning("a report was not settled: %s", error)

@@ -4,28 +4,26 @@ Reports arrive on whichever server pulls them, so that a later one may be here b
 counted elsewhere: it goes back for a moment. All else is as in ``server.projections``.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 from opentelemetry.metrics import Counter
 
 from bus.consumer import processing_batch
-from bus.errors import BusError
 from bus.messages.work import Report
 from bus.port import Bus, Delivery
 from server.database import Database
 from server.dataset_release import Released
 from server.errors import ServiceError
 from server.nudges import nudge
+from server.settling import give_back, settled
 from server.work_projection_rows import lock_work, write_work
 from server.work_tally import Outcome, WorkTally
 
 _logger = logging.getLogger(__name__)
 
-_RETRY_DELAY_S = 1.0
 #: Until the reports before it are counted: by another server, or out of another window.
 _EARLY_DELAY_S = 0.2
 
@@ -85,27 +83,20 @@ class WorkProjection:
 
     async def _settle(self, job_id: str, reports: Sequence[WorkDelivery], written: _Written) -> None:
         if written.error is not None:
-            # A database that is away says enough in one line.
-            _logger.error(
-                "%d reports about job %s are given back: %s",
-                len(reports),
-                job_id,
-                written.error,
-                exc_info=None if isinstance(written.error, ServiceError) else written.error,
-            )
-            await asyncio.gather(*(_settled(one.delivery.nak(delay_s=_RETRY_DELAY_S)) for one in reports))
+            await give_back(job_id, [one.delivery for one in reports], written.error)
             return
-        outcomes = written.outcomes or ["late"] * len(reports)
-        for one, outcome in zip(reports, outcomes, strict=True):
-            if outcome == "early":
-                await _settled(one.delivery.nak(delay_s=_EARLY_DELAY_S))
-            else:
-                # Delivered again for want of an ack it is a duplicate.
-                await _settled(one.delivery.ack(is_confirmed=False))
         tally = written.tally
         if tally is None:
+            for one in reports:
+                await settled(one.delivery.ack(is_confirmed=False))
             self._reports.add(len(reports), {"outcome": "unknown"})
             return
+        for one, outcome in zip(reports, written.outcomes, strict=True):
+            if outcome == "early":
+                await settled(one.delivery.nak(delay_s=_EARLY_DELAY_S))
+            else:
+                # Delivered again for want of an ack it is a duplicate.
+                await settled(one.delivery.ack(is_confirmed=False))
         for outcome, count in tally.outcomes.items():
             self._reports.add(count, {"outcome": outcome})
         if tally.events:
@@ -141,11 +132,3 @@ class WorkProjection:
                 written[job_id] = _Written(tally=tally, outcomes=outcomes)
             released = await write_work(self._db, tallies.values())
         return written, released
-
-
-async def _settled(settlement: Awaitable[None]) -> None:
-    """Settle a delivery; one that can't be is delivered again, which does no harm."""
-    try:
-        await settlement
-    except BusError as error:
-        _logger.warning("a report was not settled: %s", error)

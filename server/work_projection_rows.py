@@ -11,7 +11,7 @@ from server.database import Database
 from server.dataset_release import Released, settle_dataset
 from server.ids import new_id
 from server.job_payloads import encode_payload, kind_of
-from server.job_rows import parse_job_id
+from server.job_rows import lock_job_rows
 from server.records import JobState, Modality
 from server.work_tally import WorkTally
 
@@ -63,16 +63,10 @@ _ENDINGS = {"image/png": "png", "text/plain": "txt"}
 
 async def lock_work(db: Database, job_ids: Collection[str]) -> dict[str, WorkTally]:
     """Lock the rows of these jobs, always in the same order, and return those that are in a lane."""
-    ids = [parsed for parsed in map(parse_job_id, job_ids) if parsed is not None]
-    rows = await db.fetch(
-        "SELECT id, user_id, kind, attempt, state, last_seq FROM jobs"
-        " WHERE id = ANY({}::uuid[]) ORDER BY id FOR UPDATE",
-        ids,
-    )
-    # A statement of its own: one that waits for a lock reads the tables it does not lock as they
-    # were before it waited.
+    rows = await lock_job_rows(db, job_ids)
     lanes = await db.fetch(
-        "SELECT lane_jobs.job_id, last_number, datasets.id AS dataset_id FROM lane_jobs"
+        "SELECT lane_jobs.job_id, jobs.kind, last_number, datasets.id AS dataset_id"
+        " FROM lane_jobs JOIN jobs ON jobs.id = lane_jobs.job_id"
         " LEFT JOIN datasets ON datasets.job_id = lane_jobs.job_id"
         " WHERE lane_jobs.job_id = ANY({}::uuid[])",
         [row["id"] for row in rows],
