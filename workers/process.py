@@ -5,9 +5,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import uvloop
 from msgspec import Meta
@@ -40,6 +40,7 @@ class WorkerSettings(ProcessSettings, frozen=True, kw_only=True):
 
 
 S = TypeVar("S", bound=WorkerSettings)
+W = TypeVar("W")
 
 
 class WorkerFailed(Exception):
@@ -117,6 +118,19 @@ class ReadyFile:
     def __exit__(self, *_: object) -> None:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+
+
+async def start_unless_told(starting: Coroutine[Any, Any, W], stop: asyncio.Event) -> W | None:
+    """Start a worker; None if it is told to stop before it has started, which is then broken off."""
+    task = asyncio.create_task(starting)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return None
 
 
 async def _until_told(settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:

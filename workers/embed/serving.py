@@ -1,7 +1,6 @@
 """Both lanes and the announcements around one engine, from the first pull to the last acknowledgement."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 import msgspec
@@ -17,8 +16,7 @@ from workers.embed.models.preloading import Preloading
 from workers.embed.registry import Announcer
 from workers.process import give_up
 from workers.pull_loop import PullLoop
-
-logger = logging.getLogger(__name__)
+from workers.serving import serve_lanes
 
 #: Commands of the interactive lane in hand at a time: a few batches' worth of single texts.
 _INTERACTIVE_ROOM = 128
@@ -71,28 +69,13 @@ class EmbedWorker:
         await self._orders.start()
         if self._preloading is not None:
             await self._preloading.start()
-        await self._announcer.start()
-        lanes = [asyncio.create_task(loop.run(self._draining)) for loop in self._loops]
-        stopped = asyncio.create_task(stop.wait())
         watching = asyncio.create_task(self._watch())
         try:
-            await asyncio.wait({stopped, *lanes}, return_when=asyncio.FIRST_COMPLETED)
-            for lane in lanes:
-                if lane.done():
-                    lane.result()  # only an error ends a lane that was not told to stop
-            logger.info("stopping: no new work is taken, work in hand is finished")
-            # First of all, so that others get what is handed back even while a bus is slow to say goodbye to.
-            self._draining.set()
             drain_s = self._settings.drain_s
-            (_, unfinished), _ = await asyncio.gather(
-                asyncio.wait(lanes, timeout=drain_s), self._announcer.leave()
-            )
-            if unfinished:
-                logger.warning("work in hand took longer than %g s and will be delivered again", drain_s)
+            await serve_lanes(self._loops, self._announcer, stop, draining=self._draining, drain_s=drain_s)
         finally:
-            for task in (stopped, watching, *lanes):
-                task.cancel()
-            await asyncio.gather(stopped, watching, *lanes, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             if self._preloading is not None:
                 await self._preloading.close()
             await self._orders.close()

@@ -25,7 +25,7 @@ from workers.embed.registry import Announcer, hosted_pipelines
 from workers.embed.sacrifice.engine import SacrificialEngine
 from workers.embed.serving import EmbedWorker, ServeSettings
 from workers.embed.settings import EmbedSettings
-from workers.process import ReadyFile, WorkerFailed, run_worker
+from workers.process import ReadyFile, WorkerFailed, run_worker, start_unless_told
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +43,9 @@ async def run(settings: EmbedSettings, stop: asyncio.Event) -> None:
     """
     entries = _chosen(settings.worker_pipelines)
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(_start(settings, entries, stack))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+        worker = await start_unless_told(_start(settings, entries, stack), stop)
+        if worker is None:
             return
-        worker = starting.result()
         with ReadyFile(settings.worker_ready_file):
             logger.info("ready: hosting %s", ", ".join(entry.name for entry in entries))
             await worker.serve(stop)

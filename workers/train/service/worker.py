@@ -10,7 +10,7 @@ from uuid import uuid4
 from bus.client import NatsBus
 from bus.messages import TrainersAnnounced
 from bus.objects import ObjectStore
-from workers.process import ReadyFile, WorkerFailed, run_worker
+from workers.process import ReadyFile, WorkerFailed, run_worker, start_unless_told
 from workers.train.service.announcing import Announcer
 from workers.train.service.cache import FileCache
 from workers.train.service.children import Nursery
@@ -33,15 +33,9 @@ async def run(settings: TrainSettings, stop: asyncio.Event) -> None:
         BusError: the bus or the object store can't be reached.
     """
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(_start(settings, stack))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+        worker = await start_unless_told(_start(settings, stack), stop)
+        if worker is None:
             return
-        worker = starting.result()
         with ReadyFile(settings.worker_ready_file):
             logger.info("ready: training in pool %s", settings.worker_pool)
             await worker.serve(stop)
