@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 import numpy as np
 
+from tests.faults.harness.members import Member
 from tests.faults.harness.seen import CallSeen, EventSeen, Excuse, JobSeen, Seen, Vector
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
@@ -53,6 +54,15 @@ def check(
         if refusal.code not in HONEST
     ]
     return sorted(set(problems))
+
+
+def check_members(members: Iterable[Member]) -> list[Problem]:
+    """Return which processes have ended although nobody here ended them."""
+    return [
+        Problem("died", f"{member.name} ended by itself with code {member.returncode}")
+        for member in members
+        if member.has_died
+    ]
 
 
 def _check_ids(seen: Seen) -> Iterator[Problem]:

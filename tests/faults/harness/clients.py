@@ -4,13 +4,14 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from random import Random
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import httpx
+import msgspec
 import numpy as np
 import websockets
 
@@ -70,6 +71,30 @@ class Refused(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+class Cursored(Protocol):
+    """An event that a watcher can go on from."""
+
+    @property
+    def cursor(self) -> str:
+        """Where it stands."""
+
+
+E = TypeVar("E", bound=Cursored)
+
+
+class Watched(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
+    """What a watcher follows, and what it has seen of it."""
+
+    #: A subscription with the variables ``job`` and ``after``.
+    query: str
+    job_id: str
+    events: list[E]
+    #: Makes an event of the subscription's data.
+    event_of: Callable[[Any], E]
+    #: Events after which one who leaves on purpose leaves at the latest.
+    longest_stay: int
 
 
 class User:
@@ -191,11 +216,19 @@ class User:
 
     async def watch(self, job: JobSeen, events: list[EventSeen], rng: Random, *, leaves: int = 0) -> None:
         """Read a job's events to the end, over as many sockets as it takes, leaving ``leaves`` on purpose."""
+        stay = max(1, len(job.texts) // 2)
+        watched = Watched(
+            query=WATCH, job_id=job.ids[0], events=events, event_of=_event_of, longest_stay=stay
+        )
+        await self.follow(watched, rng, leaves=leaves)
+
+    async def follow(self, watched: "Watched[E]", rng: Random, *, leaves: int) -> None:
+        """Read to the end of what a watcher watches, here and there, leaving ``leaves`` times on purpose."""
         replica = rng.randrange(len(self.urls))
         while True:
-            leave_after = rng.randrange(1, 1 + max(1, len(job.texts) // 2)) if leaves > 0 else None
+            leave_after = rng.randrange(1, 1 + watched.longest_stay) if leaves > 0 else None
             try:
-                if await self._read(job.ids[0], events, replica, leave_after):
+                if await self._read(watched, replica, leave_after):
                     return
                 leaves -= 1
             except BROKEN:
@@ -206,13 +239,12 @@ class User:
                 await asyncio.sleep(RETRY_S)
             replica = (replica + 1) % len(self.urls)
 
-    async def _read(
-        self, job_id: str, events: list[EventSeen], replica: int, leave_after: int | None
-    ) -> bool:
+    async def _read(self, watched: "Watched[E]", replica: int, leave_after: int | None) -> bool:
         """Return True at the end of the job, False after leaving on purpose."""
+        events = watched.events
         after = events[-1].cursor if events else None
         num_read = 0
-        async with self.subscribed(replica, WATCH, {"job": job_id, "after": after}) as socket:
+        async with self.subscribed(replica, watched.query, {"job": watched.job_id, "after": after}) as socket:
             while True:
                 message = json.loads(await receive(socket))
                 if message["type"] == "complete":
@@ -220,7 +252,7 @@ class User:
                 if message["type"] == "ping":
                     await socket.send('{"type": "pong"}')
                 elif message["type"] in {"next", "error"}:
-                    events.append(_event_of(message["payload"]))
+                    events.append(watched.event_of(data_of(message["payload"])))
                     num_read += 1
                     if num_read == leave_after:
                         return False
@@ -329,11 +361,20 @@ async def receive(socket: websockets.ClientConnection) -> str | bytes:
     return await asyncio.wait_for(socket.recv(), _PONG_S)
 
 
-def _event_of(payload: Any) -> EventSeen:  # noqa: ANN401 - JSON
+def data_of(payload: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return the data of what a subscription sent.
+
+    Raises:
+        Refused: it sent errors.
+    """
     errors = payload if isinstance(payload, list) else payload.get("errors")
     if errors:
         raise Refused(code_of_errors(errors))
-    event = payload["data"]["embeddingJobEvents"]
+    return payload["data"]
+
+
+def _event_of(data: Any) -> EventSeen:  # noqa: ANN401 - JSON
+    event = data["embeddingJobEvents"]
     vector = event.get("vector")
     return EventSeen(
         cursor=event["cursor"],

@@ -11,7 +11,7 @@ from random import Random
 import msgspec
 
 from deploy.errors import CommandFailed
-from tests.faults.harness.checker import Problem, check
+from tests.faults.harness.checker import Problem, check, check_members
 from tests.faults.harness.clients import User
 from tests.faults.harness.kinds import KINDS, Disturbance, Kind
 from tests.faults.harness.load import Load, learn_reference, outage_s, takeover_s
@@ -54,7 +54,7 @@ class Arena:
             problems = [Problem("stuck", f"the round could not go on: {error!r}")]
         finally:
             await load.stop()
-        problems += self._find_dead()
+        problems += check_members(self.stack.members.values())
         line = Line(
             seed=seed,
             kind=name,
@@ -85,13 +85,6 @@ class Arena:
         if not is_recovered:
             problems.append(Problem("stuck", "calls were not answered again after the fault"))
         return problems
-
-    def _find_dead(self) -> list[Problem]:
-        return [
-            Problem("died", f"{member.name} ended by itself with code {member.returncode}")
-            for member in self.stack.members.values()
-            if member.has_died
-        ]
 
 
 class Arenas:

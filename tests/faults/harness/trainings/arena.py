@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from deploy.errors import CommandFailed
-from tests.faults.harness.checker import Problem
+from tests.faults.harness.checker import Problem, check_members
 from tests.faults.harness.kinds import Disturbance
 from tests.faults.harness.results import Line
 from tests.faults.harness.stack import FaultStack, running_stack
@@ -50,11 +50,7 @@ class TrainingArena:
             problems = [Problem("stuck", f"the round could not go on: {error!r}")]
         finally:
             await load.stop()
-        problems += [
-            Problem("died", f"{member.name} ended by itself with code {member.returncode}")
-            for member in self.stack.members.values()
-            if member.has_died
-        ]
+        problems += check_members(self.stack.members.values())
         trainings = load.trainings.trainings
         events = [event for one in trainings for event in one.history or ()]
         return Line(
@@ -71,7 +67,6 @@ class TrainingArena:
             events=sum(len(log) for one in trainings for log in one.watched),
             refusals=dict(Counter(refusal.code for refusal in load.seen.refusals)),
             resumed=load.seen.num_resumed,
-            open_jobs=fault.num_open,
             attempts=max((event.attempt for event in events), default=0),
         )
 

@@ -1,17 +1,19 @@
 """Users who train: they go to the other server when the first does not do, as an SDK would."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, TypeVar
 
-from tests.faults.harness.clients import BROKEN, RETRY_S, Refused, User, code_of_errors, receive
+from tests.faults.harness.clients import BROKEN, RETRY_S, Refused, User, Watched
 from tests.faults.harness.trainings.recipes import RECIPES
 from tests.faults.harness.trainings.seen import TrainingEventSeen, TrainingSeen
 
 T = TypeVar("T")
+
+#: A watcher who leaves on purpose leaves after so many events at the latest.
+_LONGEST_STAY = 11
 
 CREATE_DATASET = """
     mutation($name: String!, $sample: String!) {
@@ -133,39 +135,10 @@ class Learner(User):
         self, training: TrainingSeen, events: list[TrainingEventSeen], rng: Random, *, leaves: int = 0
     ) -> None:
         """Read a training's events to its end, over as many sockets as it takes."""
-        replica = rng.randrange(len(self.urls))
-        while True:
-            leave_after = rng.randrange(1, 12) if leaves > 0 else None
-            try:
-                if await self._read_events(training.ids[0], events, replica, leave_after):
-                    return
-                leaves -= 1
-            except BROKEN:
-                self.seen.num_resumed += 1
-                await asyncio.sleep(RETRY_S)
-            except Refused as refused:
-                self.note("a subscription", refused.code)
-                await asyncio.sleep(RETRY_S)
-            replica = (replica + 1) % len(self.urls)
-
-    async def _read_events(
-        self, job_id: str, events: list[TrainingEventSeen], replica: int, leave_after: int | None
-    ) -> bool:
-        """Return True at the end of the training, False after leaving on purpose."""
-        after = events[-1].cursor if events else None
-        num_read = 0
-        async with self.subscribed(replica, WATCH, {"job": job_id, "after": after}) as socket:
-            while True:
-                message = json.loads(await receive(socket))
-                if message["type"] == "complete":
-                    return True
-                if message["type"] == "ping":
-                    await socket.send('{"type": "pong"}')
-                elif message["type"] in {"next", "error"}:
-                    events.append(_event_of(message["payload"]))
-                    num_read += 1
-                    if num_read == leave_after:
-                        return False
+        watched = Watched(
+            query=WATCH, job_id=training.ids[0], events=events, event_of=_event_of, longest_stay=_LONGEST_STAY
+        )
+        await self.follow(watched, rng, leaves=leaves)
 
     async def look_back_at(self, training: TrainingSeen, rng: Random) -> None:
         """Read all there is to know of a training that has ended, when all is well again."""
@@ -207,11 +180,8 @@ def _state_or_code(result: dict[str, Any], *known: str) -> str:
     return str(result["job"]["state"])
 
 
-def _event_of(payload: Any) -> TrainingEventSeen:  # noqa: ANN401 - JSON
-    errors = payload if isinstance(payload, list) else payload.get("errors")
-    if errors:
-        raise Refused(code_of_errors(errors))
-    event = payload["data"]["trainingEvents"]
+def _event_of(data: Any) -> TrainingEventSeen:  # noqa: ANN401 - JSON
+    event = data["trainingEvents"]
     return TrainingEventSeen(
         kind=event["__typename"],
         cursor=event["cursor"],
