@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workers.train.datasets.cleaning import clean_label, clean_split, finite, shown
@@ -140,12 +141,22 @@ def _next(batches: Iterator[pa.RecordBatch], roles: Roles, schema: pa.Schema) ->
         batch = next(batches, None)
         if batch is None:
             return None
+        _check_indices(batch)
         columns = {role: batch.column(schema.names[at]) for role, at in roles.places.items()}
         names = [schema.names[at] for at in roles.numbers]
         matrix = _matrix([batch.column(name) for name in names]) if names else None
         return _Batch(columns, names, matrix, batch.num_rows)
     except (*_DAMAGE, KeyError) as error:
         raise _damaged() from error
+
+
+def _check_indices(batch: pa.RecordBatch) -> None:
+    """Raise where a value is not among those that its column holds; pyarrow may read on from anywhere."""
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            ends = pc.min_max(column.indices).as_py()
+            if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] < len(column.dictionary):
+                raise _damaged()
 
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:

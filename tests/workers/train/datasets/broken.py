@@ -111,6 +111,13 @@ def _encrypted_parquet() -> bytes:
     return b"PARE" + whole[4:-4] + b"PARE"
 
 
+def _parquet_of_a_value_it_lacks() -> bytes:
+    # Six texts are numbers of three bits each; the last is made a 7.
+    whole = parquet({"text": [f"text {at}" for at in range(6)]})
+    assert 1 == whole.count(b"\x88\xc6\x02")
+    return whole.replace(b"\x88\xc6\x02", b"\x88\xc6\x03")
+
+
 def _index(*rows: str) -> bytes:
     files = digit_files(6, root="")
     return zipped({**{name.rpartition("/")[2]: content for name, content in files.items()},
@@ -333,6 +340,10 @@ BROKEN = {
     ),
     "truncated Parquet": Broken(
         "a.parquet", lambda: parquet({"text": ["a", "b", "c", "d"]})[:-30], None,
+        "The Parquet file is damaged or cut off: it can't be read.",
+    ),
+    "Parquet of a value it lacks": Broken(
+        "a.parquet", _parquet_of_a_value_it_lacks, None,
         "The Parquet file is damaged or cut off: it can't be read.",
     ),
     "encrypted Parquet": Broken(
