@@ -349,10 +349,12 @@ async def test_whoever_leaves_at_the_moment_the_model_comes_keeps_no_hold_of_it(
     shelves: Shelves, model: DeployedModel
 ) -> None:
     shelf = shelves.make()
+    shelves.loading.gate.clear()
     call = asyncio.create_task(shelves.embed(shelf, model))
     (flight,) = await soon(lambda: list(shelf._flights.values()))
     await soon(lambda: flight.num_waiting)
     flight.task.add_done_callback(lambda _: call.cancel())
+    shelves.loading.gate.set()
 
     with pytest.raises(asyncio.CancelledError):
         await call
