@@ -1,7 +1,6 @@
 """Trainings: started after everything about them was checked, found, resumed, and looked into."""
 
 from collections.abc import AsyncIterator, Collection
-from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -16,6 +15,7 @@ from server.errors import NotFound, QuotaExceeded
 from server.field_problems import FieldProblem, InvalidParameters
 from server.idempotency import check_key, find_earlier_job
 from server.ids import new_id
+from server.job_payloads import SAMPLES_GENERATED, SamplesShown
 from server.lane_rows import TRAINING, LaneDraft, add_lane_job
 from server.model_rows import find_model, hold_model
 from server.object_access import reaching_objects
@@ -34,9 +34,6 @@ from server.training_resume import ResumeLimits, TrainingResumption
 from server.training_rows import TRAINING_COLUMNS, TRAININGS, TRAININGS_OF_USER, training_job_record
 
 __all__ = ["StartTrainingRequest", "TrainingJobs", "TrainingLimits"]
-
-#: ``job_events.kind`` of what there is to look at.
-_SAMPLES: Final = "samples_generated"
 
 _OPEN = """
 SELECT count(*) AS num_open FROM (
@@ -61,13 +58,6 @@ class _Draft(msgspec.Struct, frozen=True, kw_only=True):
     parameters: TrainerParameters
     #: What the data set was when everything was checked.
     dataset_status: DatasetStatus
-
-
-class _Sample(msgspec.Struct, frozen=True):
-    """What of a row of history says where the sample lies."""
-
-    object_key: str
-    media_type: str
 
 
 class TrainingJobs:
@@ -203,11 +193,11 @@ class TrainingJobs:
             TRAINING,
             # What no row has, rather than what PostgreSQL does not take.
             min(max(seq, 0), 2**63 - 1),
-            _SAMPLES,
+            SAMPLES_GENERATED,
         )
         if row is None:
             raise NotFound("There is no such sample.")
-        sample = msgspec.msgpack.decode(row["payload"], type=_Sample)
+        sample = msgspec.msgpack.decode(row["payload"], type=SamplesShown)
         return sample.media_type, self._read(sample.object_key)
 
     async def _read(self, key: str) -> AsyncIterator[bytes]:
