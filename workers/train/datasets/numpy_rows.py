@@ -192,7 +192,8 @@ def _row(
 def _label(label: np.ndarray[Any, Any]) -> str | None:
     try:
         value = label.reshape(-1)[0].item()
-    except ValueError as error:
+    except (ValueError, SystemError) as error:
+        # CPython says it of a number past the last character, to NumPy, which passes it on.
         raise BadRow("label holds a sign that is none") from error
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")

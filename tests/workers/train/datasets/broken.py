@@ -118,6 +118,12 @@ def _parquet_of_a_value_it_lacks() -> bytes:
     return whole.replace(b"\x88\xc6\x02", b"\x88\xc6\x03")
 
 
+def _arrays_with_a_sign_that_is_none() -> bytes:
+    signs = np.array([ord(sign) for sign in "abababab"], np.uint32)
+    signs[4] = 0x110000
+    return arrays(x=np.zeros((8, 4, 4), np.uint8), y=np.frombuffer(signs, "<U1"))
+
+
 def _index(*rows: str) -> bytes:
     files = digit_files(6, root="")
     return zipped({**{name.rpartition("/")[2]: content for name, content in files.items()},
@@ -332,6 +338,9 @@ BROKEN = {
         "a.npz",
         lambda: arrays(x=np.where(np.arange(9) == 4, np.nan, 0.5)[:, None, None] * np.ones((1, 4, 4))), 5,
         "pixels are no finite numbers", is_usable=True,
+    ),
+    "a label that is no text": Broken(
+        "a.npz", _arrays_with_a_sign_that_is_none, 5, "label holds a sign that is none", is_usable=True
     ),
     "corrupt Parquet": Broken(
         "a.parquet",
