@@ -22,7 +22,19 @@ _NAMES = frozenset(
         "TRANSFORMERS_OFFLINE",
     }
 )
-_PREFIXES = ("CUDA_", "GOMP_", "KMP_", "LC_", "MKL_", "NVIDIA_", "OMP_", "PYTHON", "PYTORCH_", "TORCH_")
+_PREFIXES = (
+    "CUDA_",
+    "GOMP_",
+    "KMP_",
+    "LC_",
+    "MKL_",
+    "NCCL_",
+    "NVIDIA_",
+    "OMP_",
+    "PYTHON",
+    "PYTORCH_",
+    "TORCH_",
+)
 
 
 def surroundings(environ: Mapping[str, str]) -> dict[str, str]:

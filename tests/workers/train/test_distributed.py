@@ -57,13 +57,22 @@ def stream_with_its_state(folder: Path, batch_size: int, max_steps: int) -> Base
 
 def texts_of_any_length(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
     """Two processes pad their batches to different lengths."""
+    return _texts(folder, batch_size, RNNOptions(task="classifier", max_steps=max_steps))
+
+
+def texts_without_some_words(folder: Path, batch_size: int, max_steps: int) -> BaseTrainer:
+    """Each process draws words of its own to leave out."""
+    return _texts(folder, batch_size, RNNOptions(task="classifier", max_steps=max_steps, word_dropout=0.3))
+
+
+def _texts(folder: Path, batch_size: int, options: RNNOptions) -> BaseTrainer:
     generator = torch.Generator().manual_seed(5)
     lengths = torch.randint(2, 9, (96,), generator=generator).tolist()
     rows = [torch.randint(4, 12, (length,), generator=generator).tolist() for length in lengths]
     data = {"ids": Ragged.of(rows), "label": torch.tensor([sum(row) % 3 for row in rows])}
     net = ("rnn_classifier", {"bidirectional": True, "num_classes": 3})
     config = quiet(folder, batch_size=batch_size, metric=None, **_STEADY)
-    return _recurrent(net, config, data, RNNOptions(task="classifier", max_steps=max_steps))
+    return _recurrent(net, config, data, options)
 
 
 #: By what was made: its loss and, as text since it may be NaN, its metric.
@@ -86,6 +95,8 @@ MADE: tuple[Make, ...] = (
     stream_with_its_state,
     texts_of_any_length,
 )
+#: Whose rows are changed at random, so that one process would come to something else.
+DRAWING: tuple[Make, ...] = (texts_without_some_words,)
 
 _SCRIPT = """
 import sys
@@ -93,7 +104,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from tests.workers.train import test_distributed
-for make in test_distributed.MADE:
+for make in (*test_distributed.MADE, *test_distributed.DRAWING):
     folder = Path(sys.argv[1]) / make.__name__
     for name, max_steps, resume in (("two", 20, None), ("half", 7, None), ("half", 20, folder / "half")):
         trainer = make(folder / name, 8, max_steps)
@@ -159,6 +170,19 @@ def test_two_processes_are_one_with_the_doubled_batch_and_resume_exactly(
     assert abs(one.logs["eval_epoch_loss"] - loss) < 1e-5
     assert repr(one.logs["eval_epoch_metric"]) == metric
     assert told[name][0] == told[name][2]
+    assert all(torch.equal(tensor, resumed[weight]) for weight, tensor in two.items())
+
+
+@pytest.mark.parametrize("make", DRAWING, ids=lambda make: make.__name__)
+def test_two_processes_resume_exactly_where_each_draws_for_itself(
+    make: Make, two_processes: tuple[Path, Told]
+) -> None:
+    folder = two_processes[0] / make.__name__
+
+    two, resumed = (
+        load_file(folder / name / "final_epoch" / "model.safetensors") for name in ("two", "half")
+    )
+
     assert all(torch.equal(tensor, resumed[weight]) for weight, tensor in two.items())
 
 

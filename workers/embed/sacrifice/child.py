@@ -1,9 +1,7 @@
 """The sacrificial process: one pipeline, one input at a time, and nobody else's work to take along."""
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -16,8 +14,7 @@ from workers.embed.engine import Engine, EngineSettings
 from workers.embed.hosting import Pipeline
 from workers.embed.items import BytesSource, Embedded, EmbedRequest, Lane, Source, TextSource
 from workers.embed.sacrifice.frames import Plan, Question, Ready, Row, read, write
-
-_PR_SET_PDEATHSIG = 1
+from workers.lifeline import die_with
 
 Loader = Callable[[str, Mapping[str, int | str]], Mapping[str, Pipeline]]
 
@@ -25,7 +22,7 @@ Loader = Callable[[str, Mapping[str, int | str]], Mapping[str, Pipeline]]
 def main() -> int:
     """Load the pipeline of the plan (the last argument) and embed what comes through standard input."""
     plan = msgspec.json.decode(sys.argv[-1], type=Plan)
-    _die_with(plan.parent_pid)
+    die_with(plan.parent_pid)
     # Libraries print: the frames get the pipe for themselves, and prints go where the log goes.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -37,14 +34,6 @@ def main() -> int:
     if hosted is not None:
         asyncio.run(_serve(pipelines, plan.pipeline, sys.stdin.buffer, answers))
     return 0
-
-
-def _die_with(parent_pid: int) -> None:
-    """Let the kernel end this process with its parent, even when that is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        # It was gone before we asked.
-        os._exit(0)
 
 
 async def _serve(

@@ -73,6 +73,13 @@ def share_start(module: nn.Module) -> None:
         dist.broadcast(tensor.data, 0)
 
 
+def of_first(values: Sequence[float], device: torch.device) -> list[float]:
+    """The numbers that the first process gives, in all of them."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.broadcast(tensor, 0)
+    return [float(value) for value in tensor.tolist()]
+
+
 def summed(values: Sequence[float], device: torch.device) -> list[float]:
     """The sums over all processes."""
     # float64 where the device has it; MPS would not, and has no process groups either.

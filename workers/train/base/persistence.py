@@ -26,6 +26,8 @@ from workers.train.rng import RngState, capture_rng, restore_rng
 
 #: Parts of a state whose change means that the rest of a run may come out differently.
 _SAME_CURVE = ("torch", "numpy", "python", "device", "threads", "processes")
+#: Parts of a loader's state that each process has of its own: what it draws for its rows, not their order.
+_OF_EACH_PROCESS = frozenset({"transform_generator", "began"})
 
 
 class Persisting(Evaluating):
@@ -104,9 +106,11 @@ class Persisting(Evaluating):
         self._ensure_finite(weights)
         rng: list[Any] = [capture_rng()._asdict()]
         extra: list[Any] = [self.extra_state()]
+        places: list[Any] = []
         if self.processes.total > 1:
             rng = distributed.gathered(rng[0], self.processes.total)
             extra = distributed.gathered(extra[0], self.processes.total)
+            places = distributed.gathered(_own_part(self._place() or {}), self.processes.total)
         state = {
             "counters": {
                 "epoch": self.epoch,
@@ -119,7 +123,8 @@ class Persisting(Evaluating):
             },
             "networks": {name: network.state_dict() for name, network in self.networks_by_name.items()},
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "loader": None if self.loader is None else self.loader.state_dict(),
+            "loader": self._place(),
+            "places": places,
             "tally": self.tally.state_dict(),
             "watch": self.watch.state_dict(),
             "rng": rng,
@@ -129,6 +134,9 @@ class Persisting(Evaluating):
         }
         steps = (self.micro_step, self.global_step)
         return take_snapshot(weights, state, steps=steps, card=render_card(self.model_card))
+
+    def _place(self) -> dict[str, Any] | None:
+        return None if self.loader is None else self.loader.state_dict()
 
     def _setting(self) -> dict[str, Any]:
         return {
@@ -163,18 +171,38 @@ class Persisting(Evaluating):
             network.load_state_dict(state["networks"][name])
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
+        mine = self.processes.rank if self.processes.rank < len(state["rng"]) else 0
         if self.loader is not None and state["loader"] is not None:
-            self.loader.load_state_dict(state["loader"])
+            places = state.get("places")
+            self.loader.load_state_dict(_with(state["loader"], places[mine] if places else {}))
         self.tally.load_state_dict(state["tally"])
         if self.metric is not None:
             self.metric.to(self.device)
         self.watch.load_state_dict(state["watch"])
         self._evaluated_at = state["counters"]["evaluated_at"]
         self.logs.update(state["logs"])
-        mine = self.processes.rank if self.processes.rank < len(state["rng"]) else 0
         self.load_extra_state(_on(state["extra"][mine], self.device))
         restore_rng(RngState(**state["rng"][mine]))
         self._pending = None
+
+
+def _own_part(place: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a loader's state, and of the loaders' within, differs between processes."""
+    own: dict[str, Any] = {}
+    for name, value in place.items():
+        if name in _OF_EACH_PROCESS:
+            own[name] = value
+        elif isinstance(value, dict):
+            own[name] = _own_part(value)
+    return own
+
+
+def _with(place: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A loader's state with one process's part of it."""
+    its = {
+        name: value if name in _OF_EACH_PROCESS else _with(place[name], value) for name, value in own.items()
+    }
+    return {**place, **its}
 
 
 def _on(value: Any, device: torch.device) -> Any:  # noqa: ANN401  any plain state

@@ -48,7 +48,8 @@ def build_trainer(  # noqa: PLR0913  what a service knows, the half of it by key
     parent: Path | None = None,
     device: str | None = None,
     checkpoint_every_s: float = 60.0,
-) -> EncodingTrainer:
+    processes: int = 1,
+) -> Hosted:
     """A trainer that does what ``spec`` says; the same spec and data make the same one, bit for bit.
 
     ``train(folder)`` of another that was built the same way goes on from a checkpoint of this one, also
@@ -62,6 +63,7 @@ def build_trainer(  # noqa: PLR0913  what a service knows, the half of it by key
         parent: an exported model, whose weights training begins with.
         device: ``cpu`` or ``cuda``; None takes a GPU if there is one.
         checkpoint_every_s: seconds between two checkpoints.
+        processes: how many processes train together, each of which builds one: see `num_processes`.
 
     Raises:
         CannotTrain: data, parameters or parent don't fit each other.
@@ -76,6 +78,7 @@ def build_trainer(  # noqa: PLR0913  what a service knows, the half of it by key
         parent=None if parent is None else open_parent(parent),
         device=device,
         checkpoint_every_s=checkpoint_every_s,
+        processes=processes,
     )
     contradictions = list(spec.parameters.contradictions())
     if contradictions:

@@ -122,6 +122,7 @@ def _options(order: Order, parameters: FineTuneParameters, rows: Rows, base: str
 def _pictures(order: Order, found: Pretrained, split: Split, kept: _Kept) -> tuple[Tensor, Tensor]:
     contract = cast("ImageInput", found.input)
     ensure_fits(
+        order,
         len(kept.rows) * _COLOURS * contract.side**2,
         f"{len(kept.rows):,} pictures of {contract.side} pixels a side",
     )

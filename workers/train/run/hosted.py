@@ -4,7 +4,7 @@ They have the names of the trainers that they are, since a manifest says which o
 Legend: B batch, C channels, H height, W width, V vocabulary, F numbers of a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from workers.nets.columns import ColumnsAutoencoder, ColumnsEncoder, standardisi
 from workers.nets.contracts import BagInput
 from workers.nets.headed import HEADED, headed_config
 from workers.nets.parts import Net
+from workers.nets.recurrent import Hidden
 from workers.nets.table import build_net
 from workers.train import trainers
 from workers.train.base.callbacks import Hooks, PrintLogs, ProgressBar
@@ -24,6 +25,7 @@ from workers.train.data.loaders import Batch, Loader, LoadPlan
 from workers.train.export import Encoder, EncodingTrainer
 from workers.train.fid import Judge, fit_judge
 from workers.train.rng import isolated_rng
+from workers.train.together import Together
 
 #: ``stored batch -> what the net takes``.
 Unpack = Callable[[Batch], Batch]
@@ -31,7 +33,7 @@ Unpack = Callable[[Batch], Batch]
 _JUDGE_ROWS = 4000
 
 
-class Hosted(EncodingTrainer):
+class Hosted(Together, EncodingTrainer):
     """What the hosted trainers have in common; a mixin in front of a trainer."""
 
     #: Makes of each batch of stored rows, in training and in evaluation, what the net takes.
@@ -120,7 +122,14 @@ class AutoencoderTrainer(Hosted, trainers.AutoencoderTrainer):
 
 
 class RNNTrainer(Hosted, trainers.RNNTrainer):
-    """As it is."""
+    """Which may go on in another number of processes, whose streams then begin anew."""
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, where the hidden state is of as many streams as this process reads."""
+        hidden = cast("Hidden | None", state.get("hidden"))
+        if hidden is not None and hidden[0][0].shape[1] != self.configs.train_batch_size:
+            state = {**state, "hidden": None}
+        super().load_extra_state(state)
 
 
 class SemiSupervisedTrainer(Hosted, trainers.SemiSupervisedTrainer):

@@ -84,7 +84,7 @@ class Order(NamedTuple):
     """One trainer that is to be built.
 
     ``parent`` is the whole net of an earlier model, whose weights it begins with; ``device`` None takes a
-    GPU if there is one.
+    GPU if there is one. ``processes`` share each batch.
     """
 
     spec: TrainingSpec
@@ -94,6 +94,7 @@ class Order(NamedTuple):
     parent: Artifact | None = None
     device: str | None = None
     checkpoint_every_s: float = 60.0
+    processes: int = 1
 
     @property
     def facts(self) -> Facts:

@@ -48,17 +48,17 @@ def read_pictures(order: Order, split: Split, *, side: int, channels: Channels) 
     count = order.num_rows(split)
     if not count:
         return torch.empty(0, channels, side, side, dtype=torch.uint8)
-    ensure_fits(count * channels * side * side, f"{count:,} pictures of {side} pixels a side")
+    ensure_fits(order, count * channels * side * side, f"{count:,} pictures of {side} pixels a side")
     return order.prepared.images(split, side=side, channels=channels)
 
 
-def ensure_fits(num_bytes: int, what: str) -> None:
-    """See that so many bytes of rows fit in memory.
+def ensure_fits(order: Order, num_bytes: int, what: str) -> None:
+    """See that so many bytes of rows fit in memory, of which each process holds its own.
 
     Raises:
         CannotTrain: they don't.
     """
-    room = int(_SHARE_OF_MEMORY * _available_bytes())
+    room = int(_SHARE_OF_MEMORY * _available_bytes()) // order.processes
     if num_bytes > room:
         raise CannotTrain(
             f"{what} take {num_bytes / _GIGABYTE:.1f} GB, and there are {room / _GIGABYTE:.1f} GB for them",

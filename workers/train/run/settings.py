@@ -75,7 +75,8 @@ def training_config(
         output_dir=str(order.folder),
         eval_strategy="steps" if num_test else "no",
         eval_steps=_steps_between_evaluations(order, rows, num_test),
-        batch_size=parameters.batch_size,
+        # Each process has its part of a batch.
+        batch_size=parameters.batch_size // order.processes,
         val_batch_size=eval_batch,
         seed=order.spec.seed,
         epoch_num=parameters.epochs,

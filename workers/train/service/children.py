@@ -1,6 +1,7 @@
 """Child processes of the train worker: one is kept ready, each does one task."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -17,8 +18,13 @@ from workers.train.service.ends import NotStarted
 from workers.train.service.folders import Folders
 from workers.train.service.frames import Order, Plan, Ready, Told, pack, unpack_told
 
+logger = logging.getLogger(__name__)
+
 #: Loading torch takes seconds, more on a busy machine.
 _START_S = 120.0
+_READ_BYTES = 1 << 16
+#: Processes that have been killed are gone by then.
+_GONE_S = 5.0
 #: What is set for a child beside what is left of the worker's environment.
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -57,7 +63,7 @@ class Child:
             # The folder of the task is no place to import from.
             "-P",
             "-m",
-            "workers.train.service.child",
+            "workers.train.service.child" if plan.processes == 1 else "workers.train.service.child.crew",
             msgspec.json.encode(plan).decode(),
             stdin=PIPE,
             stdout=PIPE,
@@ -139,10 +145,20 @@ class Child:
         return self._process.returncode == -signal.SIGXCPU
 
     async def clear(self) -> None:
-        """Make sure that it has ended and remove its folder."""
+        """Make sure that it has ended, with all its processes, and remove its folder."""
         self.kill()
         await self._process.wait()
+        await self._see_the_last_go()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    async def _see_the_last_go(self) -> None:
+        """The pipe is at its end when nobody is left that could write to it."""
+        try:
+            async with asyncio.timeout(_GONE_S):
+                while await self._output.read(_READ_BYTES):
+                    continue
+        except TimeoutError:
+            logger.warning("something that the process %d has started is still there", self.pid)
 
 
 class Nursery:

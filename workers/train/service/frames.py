@@ -27,6 +27,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: Modules that do the work, with the functions of those that are named here.
     run: str = "workers.train.run"
     datasets: str = "workers.train.datasets"
+    #: Processes that train together; with more than one a child can do nothing but train.
+    processes: int = 1
 
 
 # What a child is told.
@@ -91,6 +93,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 
     device: str
     samples: list[str]
+    #: GPUs that a training can have.
+    num_gpus: int = 0
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, tag="phase"):

@@ -83,7 +83,7 @@ class LaneHandler:
             await self._let_go(answer, attempt.num_reports)
         await self._settle(delivery, end)
         if tools.prewarms and not self._draining.is_set():
-            tools.nursery.warm()
+            (tools.trainees if self._lane == "train" else tools.nursery).warm()
 
     async def _settle(self, delivery: Delivery, end: End) -> None:
         match end:

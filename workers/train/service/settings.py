@@ -17,6 +17,10 @@ class TrainSettings(WorkerSettings, frozen=True, kw_only=True):
     train_device: Annotated[
         Device, Meta(description="What trainings run on; auto takes a GPU where there is one.")
     ] = "auto"
+    train_processes: Annotated[
+        Count | None,
+        Meta(description="Processes that share each batch of a training. Empty: one for each GPU, or one."),
+    ] = None
     train_slots: Annotated[Count, Meta(description="Trainings at a time.")] = 1
     train_data_slots: Annotated[
         Count, Meta(description="Data sets that are looked at, and generations that are made, at a time.")

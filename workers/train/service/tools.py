@@ -52,6 +52,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectStore
     cache: FileCache
     nursery: Nursery
+    #: Children that only train, of several processes each; None: those of the nursery train.
+    crews: Nursery | None = None
     pool: str
     worker_id: str
     watch: WatchSettings
@@ -59,6 +61,11 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     times: Times = Times()
     #: Whether the next child is started before it is needed.
     prewarms: bool = True
+
+    @property
+    def trainees(self) -> Nursery:
+        """Where trainings get their children."""
+        return self.crews or self.nursery
 
 
 async def do_task(tools: Tools, child: Child, task: Task, take: Callable[[Fact], None]) -> Product:

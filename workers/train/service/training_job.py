@@ -64,7 +64,7 @@ class TrainingJob:
         """
         self._uploads.start()
         tools = self._tools
-        child = self._child = await tools.nursery.take()
+        child = self._child = await tools.trainees.take()
         task = await self._bring(child.folder)
         self._phase = "preparing"
         product = await do_task(tools, child, task, self._take)
@@ -153,7 +153,7 @@ class TrainingJob:
             case Started():
                 self._progress.start(fact)
                 if self._tools.prewarms:
-                    self._tools.nursery.warm()
+                    self._tools.trainees.warm()
             case Progress():
                 self._reporter.progress(self._progress.of_step(fact))
             case Evaluated():

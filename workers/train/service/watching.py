@@ -69,7 +69,8 @@ class Watch:
 
     def _judge(self) -> Hopeless | Lost | None:
         settings = self._settings
-        used = memory_bytes(self._child.pid)
+        pids = family(self._child.pid)
+        used = sum(map(memory_bytes, pids))
         if settings.max_memory_bytes is not None and used > settings.max_memory_bytes:
             limit_mib, used_mib = settings.max_memory_bytes // _MIB, used // _MIB
             return Hopeless(
@@ -77,13 +78,24 @@ class Watch:
                 f"The job took {used_mib} MiB of memory; it may take {limit_mib} MiB.",
                 advice="Use a smaller batch_size, a smaller network, or fewer data.",
             )
-        computed_s = computed(self._child.pid)
+        computed_s = sum(map(computed, pids))
         if not self.is_strict and computed_s - self._computed_s >= _SIGN_OF_LIFE_S:
             self.saw()
             self._computed_s = computed_s
         if self._loop.time() - self._seen_at > settings.silent_s:
             return Lost(f"was silent for {settings.silent_s:g} s")
         return None
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        started = [child for thread in threads for child in (thread / "children").read_text().split()]
+    except OSError:
+        # It has ended meanwhile.
+        started = []
+    return [pid, *(each for child in started for each in family(int(child)))]
 
 
 def memory_bytes(pid: int) -> int:

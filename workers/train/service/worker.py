@@ -16,7 +16,7 @@ from workers.train.service.cache import FileCache
 from workers.train.service.children import Nursery
 from workers.train.service.ends import NotStarted
 from workers.train.service.folders import Folders
-from workers.train.service.frames import Plan
+from workers.train.service.frames import Plan, Ready
 from workers.train.service.serving import TrainWorker
 from workers.train.service.settings import TrainSettings
 from workers.train.service.tools import Times, Tools
@@ -55,10 +55,15 @@ async def _start(settings: TrainSettings, stack: AsyncExitStack) -> TrainWorker:
     objects = ObjectStore.open(settings.object_store_url)
     try:
         facts = await nursery.facts()
+        crews = _crews(settings, folders, facts)
+        if crews is not None:
+            stack.push_async_callback(crews.let_go)
+            facts = await crews.facts()
     except NotStarted as error:
         raise WorkerFailed(f"trainings can't be started: {error}") from error
     if not settings.train_prewarm:
-        await nursery.let_go()
+        for children in filter(None, (nursery, crews)):
+            await children.let_go()
     announcement = TrainersAnnounced(
         worker_id=worker_id, pool=settings.worker_pool, device=facts.device, samples=facts.samples
     )
@@ -67,6 +72,7 @@ async def _start(settings: TrainSettings, stack: AsyncExitStack) -> TrainWorker:
         objects=objects,
         cache=FileCache(objects, folders.files, max_bytes=settings.train_cache_bytes),
         nursery=nursery,
+        crews=crews,
         pool=settings.worker_pool,
         worker_id=worker_id,
         watch=WatchSettings(
@@ -81,6 +87,15 @@ async def _start(settings: TrainSettings, stack: AsyncExitStack) -> TrainWorker:
         slots=settings.train_slots,
         data_slots=settings.train_data_slots,
     )
+
+
+def _crews(settings: TrainSettings, folders: Folders, facts: Ready) -> Nursery | None:
+    """Where trainings of several processes get them; None where one process trains alone."""
+    processes = settings.train_processes or max(1, facts.num_gpus)
+    if processes == 1:
+        return None
+    plan = Plan(parent_pid=os.getpid(), device=settings.train_device, processes=processes)
+    return Nursery(folders, plan)
 
 
 def main() -> int:

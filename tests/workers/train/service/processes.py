@@ -14,7 +14,7 @@ SECRET = "not-for-children"
 
 @contextmanager
 def running_worker(
-    script: Script, nats_url: str, tmp_path: Path, *, checkpoint_every_s: float = 0.2
+    script: Script, nats_url: str, tmp_path: Path, *, checkpoint_every_s: float = 0.2, processes: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
     environ = {
         "NATS_URL": nats_url,
@@ -22,6 +22,7 @@ def running_worker(
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "TOWHEE_API_TRAIN_CHECKPOINT_EVERY_S": str(checkpoint_every_s),
         "TOWHEE_API_TRAIN_PREWARM": "false",
+        "TOWHEE_API_TRAIN_PROCESSES": processes,
         "TMPDIR": str(tmp_path),
     }
     process = subprocess.Popen([*script.argv, "work", "train"], env=environ, cwd=tmp_path)

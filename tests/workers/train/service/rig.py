@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from bus.messages import (
@@ -49,16 +50,20 @@ class RunningWorker:
         modules: tuple[str, str] = (STAND_IN, STAND_IN),
         watch: WatchSettings | None = None,
         limits: ResourceLimits | None = None,
+        processes: int = 1,
         **times: Any,
     ) -> None:
         self.folders = Folders(cache)
         plan = Plan(parent_pid=os.getpid(), device="cpu", run=modules[0], datasets=modules[1])
         self.nursery = Nursery(self.folders, plan)
+        crew = msgspec.structs.replace(plan, processes=processes)
+        self.crews = None if processes == 1 else Nursery(self.folders, crew)
         self.tools = Tools(
             bus=bus,
             objects=objects,
             cache=FileCache(objects, self.folders.files, max_bytes=1 << 30),
             nursery=self.nursery,
+            crews=self.crews,
             pool="default",
             worker_id=name,
             prewarms=prewarms,
@@ -73,7 +78,7 @@ class RunningWorker:
 
     async def start(self) -> None:
         """Serve, with a child that is warm."""
-        await self.nursery.facts()
+        await self.tools.trainees.facts()
         self.task = asyncio.create_task(self._worker.serve(self._stop))
 
     async def stop(self) -> None:
@@ -84,7 +89,8 @@ class RunningWorker:
                 async with asyncio.timeout(30.0):
                     await self.task
         finally:
-            await self.nursery.let_go()
+            for nursery in {self.nursery, self.tools.trainees}:
+                await nursery.let_go()
             self.folders.close()
 
 
@@ -106,15 +112,22 @@ class Workers:
 
 
 async def training(
-    objects: ObjectStore, tmp_path: Path, name: str = "digits", *, max_steps: int = 60, seed: int = 3
+    objects: ObjectStore,
+    tmp_path: Path,
+    name: str = "digits",
+    *,
+    max_steps: int = 60,
+    seed: int = 3,
+    batch_size: int = 32,
 ) -> TrainingWork:
     """A training on a data set that lies in the object store."""
     folder = tmp_path / "prepared"
     folder.mkdir(exist_ok=True)
     (folder / "data.json").write_text(json.dumps(["a", "b"]))
     stored = await store_files(objects, folder, f"datasets/{DATASET}")
+    parameters = RnnParameters(batch_size=batch_size)
     return TrainingWork(
-        spec=TrainingSpec(name=name, parameters=RnnParameters(batch_size=32), seed=seed, max_steps=max_steps),
+        spec=TrainingSpec(name=name, parameters=parameters, seed=seed, max_steps=max_steps),
         dataset=PreparedDataset(dataset_id=DATASET, name="digits", sha256="0" * 64, stored=stored),
         model_id=f"model-{name.replace(' ', '-')}",
     )

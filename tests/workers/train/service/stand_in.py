@@ -1,6 +1,7 @@
 """What a child runs in tests: a small real trainer on real digits, behind the real modules' functions.
 
-Words in a training's name make it misbehave: `slow`, `dies`, `stuck`, `greedy`, `diverges`, `refused`.
+Words in a training's name make it misbehave: `slow`, `dies`, `stuck`, `greedy`, `diverges`, `refused`, and
+`unwell`, whose second process has a loss that is no number.
 """
 
 import hashlib
@@ -17,15 +18,21 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from bus.messages import GenerationSpec, TrainingSpec
+from workers.train import together
 from workers.train._towhee import Callback, TrainingConfig
-from workers.train.base import BaseTrainer, TrainingDiverged
+from workers.train.base import BaseTrainer, Step, TrainingDiverged
 from workers.train.configs import CheckpointOptions, TrainerOptions
 from workers.train.report import Report, Samples
+from workers.train.together import Together
 
 DATA_FILE = "data.json"
 #: Seconds that each step of a slow training takes at least.
 SLOW_STEP_S = 0.02
+#: The step in which a training's second process becomes unwell.
+UNWELL_AT = 7
 NUM_ROWS = 1200
+
+num_processes = together.num_processes
 
 
 class PreparedError(Exception):
@@ -140,12 +147,20 @@ class Misbehaving(Callback):
             raise TrainingDiverged(step, "the loss is nan", None)
 
 
-class Digits(BaseTrainer):
+class Digits(Together, BaseTrainer):
     """A classifier whose steps draw from torch's generator, as many do."""
 
-    def prepare_inputs(self, inputs: Any) -> Any:
-        x, y = super().prepare_inputs(inputs)
-        return x + 0.1 * torch.randn_like(x), y
+    def forward_step(self, model: nn.Module, batch: Any) -> Step:
+        x, y = batch
+        if model.training:
+            x = x + 0.1 * torch.randn_like(x)
+            if self.is_unwell and self.micro_step == UNWELL_AT:
+                x = x * torch.nan
+        return super().forward_step(model, (x, y))
+
+    @property
+    def is_unwell(self) -> bool:
+        return "unwell" in self.model_card.model_name and self.processes.rank == 1
 
 
 def build_trainer(
@@ -157,7 +172,8 @@ def build_trainer(
     parent: Path | None = None,
     device: str | None = None,
     checkpoint_every_s: float = 60.0,
-) -> BaseTrainer:
+    processes: int = 1,
+) -> Digits:
     del parent
     if "refused" in spec.name:
         raise CannotTrain("the data don't fit", "take other data", row=7)
@@ -172,7 +188,7 @@ def build_trainer(
     )  # fmt: skip
     config = TrainingConfig(
         output_dir=str(folder),
-        batch_size=spec.parameters.batch_size,
+        batch_size=spec.parameters.batch_size // processes,
         epoch_num=spec.parameters.epochs,
         lr=spec.parameters.learning_rate,
         seed=spec.seed,
@@ -191,6 +207,7 @@ def build_trainer(
         checkpoints=CheckpointOptions(every_s=checkpoint_every_s, keep=2),
     )
     trainer = Digits(net, config, (x, y), (x[:200], y[:200]), options=options, report=report)
+    trainer.model_card.model_name = spec.name
     trainer.add_callback(Misbehaving(trainer, spec.name, report))
     return trainer
 

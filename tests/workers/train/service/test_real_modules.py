@@ -8,15 +8,19 @@ from bus.messages import (
     AutoencoderParameters,
     CheckpointSaved,
     DatasetValidated,
+    FineTuneParameters,
     GanParameters,
     GenerationSpec,
     GenerationWork,
     ModelExported,
+    RnnParameters,
     SamplesGenerated,
     SamplesMade,
     SampleSource,
+    SemiSupervisedParameters,
     TrainingProgressed,
     TrainingSpec,
+    TrainingWarned,
     TrainingWork,
     UploadedSource,
     ValidationWork,
@@ -83,9 +87,9 @@ async def test_a_real_trainer_that_was_killed_goes_on_and_ends_the_same(
     assert found.dataset is not None
 
     parameters = AutoencoderParameters(latent_dim=2, batch_size=16)
-    await server.open("job-2", _longer(work_of(found.dataset, parameters, "whole")))
+    await server.open("job-2", _of_steps(work_of(found.dataset, parameters, "whole"), 3000))
     whole = await server.wait_for("job-2", ModelExported)
-    job = await server.open("job-3", _longer(work_of(found.dataset, parameters, "killed")))
+    job = await server.open("job-3", _of_steps(work_of(found.dataset, parameters, "killed"), 3000))
     await server.wait_for("job-3", CheckpointSaved)
     for child in child_pids(os.getpid()):
         os.kill(child, signal.SIGKILL)
@@ -97,6 +101,65 @@ async def test_a_real_trainer_that_was_killed_goes_on_and_ends_the_same(
     assert isinstance(whole, ModelExported)
     assert isinstance(killed, ModelExported)
     assert _digests(whole) == _digests(killed)
+
+
+async def test_every_trainer_trains_in_two_processes(
+    objects: ObjectStore, server: LaneServer, workers: Workers
+) -> None:
+    await workers.start(modules=MODULES, processes=2)
+    digits = await prepared(server, "digits", SampleSource(name="digits"))
+    text = await prepared(server, "text", await lines_of_text(objects))
+
+    trainings: dict[str, tuple[PreparedDataset, TrainerParameters]] = {
+        "gan": (digits, GanParameters(width=8, batch_size=32, n_critic=2, loss="wasserstein_gp")),
+        "autoencoder": (digits, AutoencoderParameters(kind="denoising", latent_dim=4)),
+        "few-labels": (digits, SemiSupervisedParameters(labels_per_class=4, width=8)),
+        "language": (text, RnnParameters(task="language_model", hidden=16, sequence_length=16)),
+        "probe": (digits, FineTuneParameters(method="probe", image_size=32)),
+    }
+    for name, (dataset, parameters) in trainings.items():
+        job = await server.open(name, _of_steps(work_of(dataset, parameters, name), 24))
+        exported = await server.wait_for(name, ModelExported)
+        assert isinstance(exported, ModelExported)
+        devices = {report.device for report in job.reports if isinstance(report, TrainingProgressed)}
+        assert {"2 x cpu"} == devices, name
+        assert exported.metrics, name
+
+
+async def test_a_training_of_two_processes_goes_on_in_one_and_says_so(
+    objects: ObjectStore, server: LaneServer, workers: Workers
+) -> None:
+    two = await workers.start(modules=MODULES, processes=2)
+    text = await prepared(server, "text", await lines_of_text(objects))
+    parameters = RnnParameters(task="language_model", hidden=16, sequence_length=16)
+    job = await server.open("job-1", _of_steps(work_of(text, parameters, "two"), 1500))
+    await server.wait_for("job-1", TrainingProgressed)
+    await two.stop()
+    assert job.checkpoint is not None
+
+    await workers.start(name="worker-2", modules=MODULES)
+
+    await server.wait_for("job-1", ModelExported)
+    warned = next(report for report in job.reports if isinstance(report, TrainingWarned))
+    assert "resumed_elsewhere" == warned.code
+    assert "processes 2 -> 1" in warned.message
+
+
+async def lines_of_text(objects: ObjectStore) -> UploadedSource:
+    lines = "\n".join(f"the {at}th line of a text" for at in range(400)).encode()
+    await objects.put("blobs/lines", lines)
+    return UploadedSource(
+        object_key="blobs/lines", name="lines.txt", media_type="text/plain", byte_size=len(lines)
+    )
+
+
+async def prepared(server: LaneServer, name: str, source: SampleSource | UploadedSource) -> PreparedDataset:
+    work = ValidationWork(dataset_id=f"dataset-{name}", name=name, source=source)
+    await server.open(f"validation-{name}", work)
+    found = await server.wait_for(f"validation-{name}", DatasetValidated)
+    assert isinstance(found, DatasetValidated)
+    assert found.dataset is not None
+    return found.dataset
 
 
 async def test_what_does_not_fit_is_said(
@@ -125,8 +188,8 @@ async def test_what_does_not_fit_is_said(
     assert ("INVALID_INPUT", True) == (failed.code, bool(failed.advice))
 
 
-def _longer(work: TrainingWork) -> TrainingWork:
-    spec = TrainingSpec(name="same", parameters=work.spec.parameters, seed=5, max_steps=3000)
+def _of_steps(work: TrainingWork, max_steps: int) -> TrainingWork:
+    spec = TrainingSpec(name="same", parameters=work.spec.parameters, seed=5, max_steps=max_steps)
     return TrainingWork(spec=spec, dataset=work.dataset, model_id=work.model_id)
 
 

@@ -19,6 +19,7 @@ from tests.support.script import Script
 from tests.support.waiting import until_true
 from tests.workers.train.service.processes import SECRET, running_worker, stand_in_script
 from tests.workers.train.service.rig import child_pids, training, undisturbed_weights, weights
+from workers.train.service.watching import family
 
 ROOT = Path(__file__).parents[4]
 #: Loading torch takes seconds, more on a busy machine.
@@ -93,6 +94,22 @@ async def test_a_worker_hands_over_on_sigterm_and_a_killed_one_leaves_no_orphan(
     assert isinstance(exported, ModelExported)
     expected = undisturbed_weights(tmp_path, "digits", max_steps=300)
     assert expected == await weights(objects, exported.stored)
+
+
+async def test_a_killed_worker_takes_all_processes_of_a_training_with_it(
+    lanes: LaneServer, objects: ObjectStore, script: Script, empty_nats_url: str, tmp_path: Path
+) -> None:
+    await lanes.open(JOB, await training(objects, tmp_path, "slow", max_steps=100_000))
+    with running_worker(script, empty_nats_url, tmp_path, processes="2") as worker:
+        await lanes.wait_for(JOB, TrainingProgressed, within_s=START_S)
+        assert "2 x cpu" == lanes.announcements[-1].device
+        (child,) = child_pids(worker.pid)
+        processes = family(child)
+        assert 3 == len(processes), "torchrun, and the two that train"
+
+        worker.kill()
+
+        await until(lambda: not any(map(is_running, processes)))
 
 
 def environment(pid: int) -> str:

@@ -1,23 +1,23 @@
 """A child of the train worker: loads everything, waits for one task, does it and ends.
 
-``python -P -m workers.train.service.child PLAN``
+``python -P -m workers.train.service.child PLAN``. Of several that train together each is one of these: see
+`crew`.
 """
 
-import ctypes
 import logging
 import os
 import resource
-import signal
 import sys
 import threading
 from importlib import import_module
 
 import msgspec
 
-from workers.train.service.child.talking import take_pipes
+from workers.lifeline import die_with
+from workers.train.service.child.place import take_place
+from workers.train.service.child.talking import listen, take_pipes
 from workers.train.service.frames import Plan
 
-_PR_SET_PDEATHSIG = 1
 #: Loading takes seconds of a core that another child may be training on.
 _NICE_WHILE_LOADING = 10
 
@@ -25,26 +25,21 @@ _NICE_WHILE_LOADING = 10
 def main() -> int:
     """Do one task; 0 when its end was told, whatever that was."""
     plan = msgspec.json.decode(sys.argv[-1], type=Plan)
-    _die_with(plan.parent_pid)
+    die_with(plan.parent_pid)
     # A core file would hold somebody's data.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s child %(name)s: %(message)s")
-    ear, voice = take_pipes()
+    place = take_place(os.environ)
+    orders, voice = take_pipes()
     _load_quietly()
     from workers.train.service.child.tasks import Worker  # noqa: PLC0415  loaded by now
 
-    worker = Worker(plan, voice.tell, ear.stop)
-    voice.tell(worker.ready())
+    ear = listen(orders, place)
+    worker = Worker(plan, place, voice.tell if place.is_first else voice.tell_failure, ear.stop)
+    if place.is_first:
+        voice.tell(worker.ready())
     worker.do(ear.next_task())
     return 0
-
-
-def _die_with(parent_pid: int) -> None:
-    """Let the kernel end this process with its parent, even when that is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        # It was gone before we asked.
-        os._exit(0)
 
 
 def _load_quietly() -> None:

@@ -11,13 +11,15 @@ from types import ModuleType
 
 import msgspec
 import torch
+import torch.distributed as dist
 
 from workers.nets.manifest import ArtifactRefused
 from workers.nets.validation import InvalidConfig
 from workers.train.base import TrainingDiverged
 from workers.train.service.child.inputs import write_inputs
+from workers.train.service.child.place import Place
 from workers.train.service.child.talking import Tell
-from workers.train.service.child.training import run_training
+from workers.train.service.child.training import Means, run_training
 from workers.train.service.frames import (
     Failed,
     Generate,
@@ -48,8 +50,9 @@ def warm_up() -> None:
 class Worker:
     """Does one task and tells how it ended."""
 
-    def __init__(self, plan: Plan, tell: Tell, stop: threading.Event) -> None:
+    def __init__(self, plan: Plan, place: Place, tell: Tell, stop: threading.Event) -> None:
         self._plan = plan
+        self._place = place
         self._tell = tell
         self._stop = stop
         self._run = import_module(plan.run)
@@ -60,7 +63,9 @@ class Worker:
 
     def ready(self) -> Ready:
         """Say what is here."""
-        return Ready(device=self._device_label(), samples=sorted(self._datasets.installed_samples()))
+        samples = sorted(self._datasets.installed_samples())
+        gpus = torch.cuda.device_count() if self._has_gpu() else 0
+        return Ready(device=self._device_label(self._place.total), samples=samples, num_gpus=gpus)
 
     def do(self, task: Task) -> None:
         """Do a task. An error that nobody foresaw ends the process, and another attempt is made."""
@@ -88,10 +93,28 @@ class Worker:
             self._tell(Failed(code=error.code, message=error.message, advice=advice, row=row))
 
     def _train(self, task: Train) -> None:
-        # Told "auto", the trainer chooses as the label does.
-        device = None if self._plan.device == "auto" else self._plan.device
-        modules = (self._run, self._datasets)
-        run_training(task, modules, device, self._device_label(), tell=self._tell, stop=self._stop)
+        count = self._run.num_processes(task.spec.parameters.batch_size, self._place.total)
+        if self._place.rank >= count:
+            # The others train without this one.
+            return
+        if count > 1:
+            self._meet(count)
+        means = Means(
+            modules=(self._run, self._datasets),
+            # Told "auto", the trainer chooses as the label does.
+            device=None if self._plan.device == "auto" else self._plan.device,
+            label=self._device_label(count),
+            processes=count,
+            is_first=self._place.is_first,
+        )
+        run_training(task, means, tell=self._tell, stop=self._stop)
+
+    def _meet(self, count: int) -> None:
+        place, backend = self._place, "gloo"
+        if self._has_gpu():
+            torch.cuda.set_device(place.rank)
+            backend = "nccl"
+        dist.init_process_group(backend, init_method=place.meeting, rank=place.rank, world_size=count)
 
     def _validate(self, task: Validate) -> None:
         _limit(task.limits)
@@ -106,10 +129,12 @@ class Worker:
         media_type = self._run.generate(Path(task.model), task.spec, task.classes, Path(task.out))
         self._tell(Generated(media_type=media_type))
 
-    def _device_label(self) -> str:
-        if self._plan.device == "cpu" or not torch.cuda.is_available():
-            return "cpu"
-        return torch.cuda.get_device_name(0)
+    def _has_gpu(self) -> bool:
+        return self._plan.device != "cpu" and torch.cuda.is_available()
+
+    def _device_label(self, count: int) -> str:
+        name = torch.cuda.get_device_name(0) if self._has_gpu() else "cpu"
+        return name if count == 1 else f"{count} x {name}"
 
 
 def _source(datasets: ModuleType, task: Validate) -> object:

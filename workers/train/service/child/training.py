@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from workers.train._towhee import Callback
 from workers.train.base import BaseTrainer
-from workers.train.report import CheckpointSaved, Evaluated, Fact, Progress, Samples
+from workers.train.report import CheckpointSaved, Evaluated, Fact, Progress, Samples, ignore
 from workers.train.service.child.talking import Tell
 from workers.train.service.frames import Exported, Phase, SampleWritten, Started, Stopped, Train
+from workers.train.together import Together
 
 #: Beside the checkpoint that goes on, a trainer looks at the best one at its end.
 BEST = "best"
@@ -30,14 +31,28 @@ class StopAsked(Exception):
     """The training was told to stop, and a checkpoint is being written."""
 
 
+class Means(NamedTuple):
+    """What a training is done with.
+
+    ``modules`` build and read (see `Plan`); ``device`` None takes a GPU if there is one, and ``label`` is its
+    name; ``processes`` train together, of which the first one tells what happens.
+    """
+
+    modules: tuple[ModuleType, ModuleType]
+    device: str | None
+    label: str
+    processes: int
+    is_first: bool
+
+
 class StopWhenAsked(Callback):
     """Ends a training after a step, with a checkpoint; it goes on from there exactly.
 
     It does not wait for the evaluation that belongs to a training's end, which may take longer than anybody
-    who has asked will wait.
+    who has asked will wait. Several processes stop where all of them pause, alone one stops at the next step.
     """
 
-    def __init__(self, trainer: BaseTrainer, stop: threading.Event) -> None:
+    def __init__(self, trainer: Together, stop: threading.Event) -> None:
         super().__init__()
         self._trainer = trainer
         self._stop = stop
@@ -45,14 +60,21 @@ class StopWhenAsked(Callback):
     def on_train_begin(self, logs: dict[str, Any]) -> None:
         """It was asked while the trainer was built: there is nothing to keep."""
         del logs
-        if self._stop.is_set():
+        if self._trainer.agreed(self._stop.is_set()):
             raise StopAsked
 
     def on_train_batch_end(self, batch: Any, logs: dict[str, Any]) -> None:  # noqa: ANN401  Towhee's hook
         """Stop when a step is whole."""
         del batch, logs
-        if not self._stop.is_set():
-            return
+        if self._trainer.processes.total == 1 and self._stop.is_set():
+            self._stop_after_step()
+
+    def at_pause(self) -> None:
+        """Stop together when a step is whole."""
+        if self._trainer.processes.total > 1 and self._trainer.agreed(self._stop.is_set()):
+            self._stop_after_step()
+
+    def _stop_after_step(self) -> None:
         trainer = self._trainer
         if trainer.micro_step % trainer.batches_per_step() == 0:
             trainer.checkpoint(f"step_{trainer.global_step}")
@@ -83,49 +105,53 @@ class TellPhases(Callback):
         self._is_long = time.monotonic() - self._began >= _LONG_S
 
 
-def run_training(
-    task: Train,
-    modules: tuple[ModuleType, ModuleType],
-    device: str | None,
-    label: str,
-    *,
-    tell: Tell,
-    stop: threading.Event,
-) -> None:
+def run_training(task: Train, means: Means, *, tell: Tell, stop: threading.Event) -> None:
     """Train to the end and export, or to where it is told to stop.
+
+    What the first of several processes does for all is the export, and reporting.
 
     Raises:
         TrainingDiverged, InvalidConfig, CannotTrain: another attempt would fail as well.
     """
-    run, datasets = modules
+    run, datasets = means.modules
     work = Path(task.work)
     os.chdir(work)
     tell(Phase(name="preparing"))
     prepared = datasets.open_prepared(Path(task.dataset))
-    report = reporter(work, tell)
+    report = reporter(work, tell) if means.is_first else ignore
     parent = None if task.parent is None else Path(task.parent)
-    trainer: BaseTrainer = run.build_trainer(
+    trainer: Together = run.build_trainer(
         task.spec,
         prepared,
         Path(_RUN_FOLDER),
         report,
         parent=parent,
-        device=device,
+        device=means.device,
         checkpoint_every_s=task.checkpoint_every_s,
+        processes=means.processes,
     )
-    trainer.add_callback(StopWhenAsked(trainer, stop))
+    stopping = StopWhenAsked(trainer, stop)
+    trainer.add_callback(stopping)
+    trainer.at_pause = stopping.at_pause
     trainer.add_callback(TellPhases(tell))
-    tell(Started(total_steps=run.total_steps(trainer), device=label))
-    checkpoint = None if task.checkpoint is None else _take_checkpoint(Path(task.checkpoint), trainer)
+    tell(Started(total_steps=run.total_steps(trainer), device=means.label))
+    checkpoint = None if task.checkpoint is None else Path(task.checkpoint)
+    if checkpoint is not None and means.is_first:
+        _take_best(checkpoint, trainer)
     tell(Phase(name="training"))
     try:
         trainer.train(checkpoint)
     except StopAsked:
         tell(Stopped(step=trainer.global_step))
         return
+    if means.is_first:
+        _export(task, means, trainer, prepared, tell)
+
+
+def _export(task: Train, means: Means, trainer: Together, prepared: object, tell: Tell) -> None:
     tell(Phase(name="exporting"))
-    folder = work / "model"
-    exported = run.export_model(trainer, prepared, folder, data_name=task.dataset_name)
+    folder = Path(task.work) / "model"
+    exported = means.modules[0].export_model(trainer, prepared, folder, data_name=task.dataset_name)
     tell(
         Exported(
             folder=str(folder),
@@ -213,8 +239,7 @@ def _link(checkpoint: Path, target: Path) -> Path:
     return target
 
 
-def _take_checkpoint(checkpoint: Path, trainer: BaseTrainer) -> Path:
-    """Put the best checkpoint where the trainer looks for it; give the one to go on from."""
+def _take_best(checkpoint: Path, trainer: BaseTrainer) -> None:
+    """Put the best checkpoint, where there is one, where the trainer looks for it."""
     if (checkpoint / BEST).is_dir():
         shutil.copytree(checkpoint / BEST, trainer.checkpoint_folder / BEST, dirs_exist_ok=True)
-    return checkpoint
