@@ -146,6 +146,9 @@ def _next(batches: Iterator[pa.RecordBatch], roles: Roles, schema: pa.Schema) ->
         names = [schema.names[at] for at in roles.numbers]
         matrix = _matrix([batch.column(name) for name in names]) if names else None
         return _Batch(columns, names, matrix, batch.num_rows)
+    except MemoryError:
+        # pyarrow's is one of its own errors, too, and says nothing of the file.
+        raise
     except (*_DAMAGE, KeyError) as error:
         raise _damaged() from error
 

@@ -74,6 +74,8 @@ class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a child that reads strangers' bytes may use at most."""
 
     cpu_s: int = 2 * 3600
+    #: Over what it has when it begins.
+    memory_bytes: int = 4 * 1024**3
     file_bytes: int = 16 * 1024**3
     open_files: int = 512
 

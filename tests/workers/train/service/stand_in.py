@@ -89,10 +89,12 @@ def installed_samples() -> list[str]:
 
 
 def validate(source: FileSource | SampleSource, folder: Path) -> Findings:
-    """A line is a row; one that says `bad` has an issue, and one that says `poison` ends the process."""
+    """A line is a row; `bad` has an issue, `poison` ends the process, `hungry` takes 3 GB of memory."""
     lines = ["one", "two"] if isinstance(source, SampleSource) else source.path.read_text().splitlines()
     if "poison" in lines:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if "hungry" in lines:
+        bytearray(3 << 30)
     if "forever" in lines:
         while True:
             sum(range(1000))

@@ -107,6 +107,18 @@ async def test_a_validation_that_computes_for_too_long_fails(
     assert ("QUOTA_EXCEEDED", "Use fewer data.") == (failed.code, failed.advice)
 
 
+async def test_a_data_set_that_takes_too_much_memory_is_refused_before_the_machine_has_none_left(
+    objects: ObjectStore, server: LaneServer, workers: Workers
+) -> None:
+    await workers.start(limits=ResourceLimits(memory_bytes=1 << 30))
+
+    await server.open("job-1", await upload(objects, ["hungry"]))
+
+    failed = await server.wait_for("job-1", WorkFailed)
+    assert isinstance(failed, WorkFailed)
+    assert ("QUOTA_EXCEEDED", "Use fewer or smaller rows.") == (failed.code, failed.advice)
+
+
 async def test_a_validation_can_be_cancelled_and_samples_can_be_made(
     bus: MemoryBus, objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:

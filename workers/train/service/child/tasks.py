@@ -35,7 +35,8 @@ from workers.train.service.frames import (
 )
 
 _OTHER_DATA = "Use fewer or smaller rows, or a trainer for this kind of data."
-_LESS_MEMORY = "Use a smaller batch_size, or a smaller network."
+_SMALLER_TRAINING = "Use a smaller batch_size, or a smaller network."
+_SMALLER_DATA = "Use fewer or smaller rows."
 
 
 def warm_up() -> None:
@@ -85,7 +86,8 @@ class Worker:
             self._tell(Failed(code="INTERNAL", message=f"The model that was given can't be read: {error}"))
         except (MemoryError, torch.OutOfMemoryError):
             message = "There was not enough memory."
-            self._tell(Failed(code="QUOTA_EXCEEDED", message=message, advice=_LESS_MEMORY))
+            advice = _SMALLER_TRAINING if isinstance(task, Train) else _SMALLER_DATA
+            self._tell(Failed(code="QUOTA_EXCEEDED", message=message, advice=advice))
         except self._datasets.PreparedError as error:
             self._tell(Failed(code="INVALID_INPUT", message=str(error), advice=_OTHER_DATA))
         except self._run.CannotTrain as error:
@@ -157,15 +159,23 @@ def _diverged(error: TrainingDiverged) -> Failed:
 def _limit(limits: ResourceLimits) -> None:
     """Bound what this process may use before it looks at bytes that a stranger made.
 
-    Not its address space: torch reserves many times what it uses. Memory is watched from outside.
+    Of memory, what it can write to: of its address space torch reserves many times what it uses.
     """
     # Without the second the process is killed, and nobody knows what for.
     cpu_s = math.ceil(time.process_time()) + limits.cpu_s
+    writable_bytes = _writable_bytes() + limits.memory_bytes
     for kind, soft, hard in (
         (resource.RLIMIT_CPU, cpu_s, cpu_s + 1),
+        (resource.RLIMIT_DATA, writable_bytes, writable_bytes),
         (resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
     ):
         _, given = resource.getrlimit(kind)
         most = hard if given == resource.RLIM_INFINITY else min(hard, given)
         resource.setrlimit(kind, (min(soft, most), most))
+
+
+def _writable_bytes() -> int:
+    """What counts for RLIMIT_DATA (Linux: getrlimit(2)): private memory that can be written to."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words and words[0] == "VmData:"), 0)
