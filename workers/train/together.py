@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from workers.train.base import BaseTrainer, TrainingDiverged, distributed
+from workers.train.base import BaseTrainer, distributed
 from workers.train.base.distributed import Processes
 from workers.train.base.pauses import Due, Pauses
 from workers.train.base.setup import make_pauses
@@ -51,23 +51,9 @@ class Together(BaseTrainer):
             self._pauses = PausesTogether(pauses, self.batches_per_step(), self.device)
 
     def _pause(self) -> bool:
-        if self.processes.total > 1:
-            self._ensure_all_go_on()
         if self.at_pause is not None:
             self.at_pause()
         return super()._pause()
-
-    def _ensure_all_go_on(self) -> None:
-        """Let no process wait for one whose loss has become no number."""
-        failed: TrainingDiverged | None = None
-        try:
-            self._fold()
-        except TrainingDiverged as error:
-            failed = error
-        if distributed.summed([failed is not None], self.device)[0]:
-            raise failed or TrainingDiverged(
-                self.global_step, "the loss of another process is NaN or infinite", self._last_good()
-            )
 
 
 class PausesTogether(Pauses):

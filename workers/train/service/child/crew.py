@@ -18,6 +18,7 @@ from workers.lifeline import die_with
 from workers.train.service.child.place import make_relays
 from workers.train.service.frames import Plan
 
+_NEVER_S = 7 * 24 * 3600
 _ENVIRONMENT = {
     # They are all on this machine, and nobody else's business.
     "GLOO_SOCKET_IFNAME": "lo",
@@ -50,7 +51,8 @@ def _options(folder: Path, processes: int) -> list[str]:
         "--max-restarts=0",
         "--rdzv-id=crew",
         "--rdzv-backend=c10d",
-        "--rdzv-conf=store_type=file",
+        # Each sign of life is a line more in the file, and nobody else waits for one.
+        f"--rdzv-conf=store_type=file,keep_alive_interval={_NEVER_S}",
         f"--rdzv-endpoint={folder / 'crew'}",
         # Made in any case, and gone with the folder.
         f"--log-dir={folder / 'torchrun'}",

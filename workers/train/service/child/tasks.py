@@ -95,7 +95,7 @@ class Worker:
             self._tell(Failed(code=error.code, message=error.message, advice=advice, row=row))
 
     def _train(self, task: Train) -> None:
-        count = self._run.num_processes(task.spec.parameters.batch_size, self._place.total)
+        count = self._run.num_processes(task.spec.parameters.batch_size, self._available())
         if self._place.rank >= count:
             # The others train without this one.
             return
@@ -110,6 +110,10 @@ class Worker:
             is_first=self._place.is_first,
         )
         run_training(task, means, tell=self._tell, stop=self._stop)
+
+    def _available(self) -> int:
+        """Processes that there is a device for."""
+        return min(self._place.total, torch.cuda.device_count()) if self._has_gpu() else self._place.total
 
     def _meet(self, count: int) -> None:
         place, backend = self._place, "gloo"
