@@ -70,7 +70,7 @@ class Projection:
             "towhee.job.reports", description="Reports of workers: counted, duplicate, stale, late, unknown."
         )
         self._ended = meter.create_counter("towhee.job.ended", description="Jobs that ended, by their state.")
-        self._work = WorkProjection(db, bus, wake=wake, reports=self._reports, ended=self._ended)
+        self._work = WorkProjection(db, bus, usage, wake=wake, reports=self._reports, ended=self._ended)
 
     async def start(self) -> None:
         """Take reports from now on."""

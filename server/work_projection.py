@@ -18,7 +18,9 @@ from server.database import Database
 from server.dataset_release import Released
 from server.errors import ServiceError
 from server.nudges import nudge
+from server.records import UsageRecord
 from server.settling import give_back, settled
+from server.usage import UsageMeter
 from server.work_projection_rows import lock_work, write_work
 from server.work_tally import Outcome, WorkTally
 
@@ -47,19 +49,28 @@ class WorkProjection:
     """Writes each job's share of a window of reports in one transaction, and settles its deliveries."""
 
     def __init__(
-        self, db: Database, bus: Bus, *, wake: Callable[[], None], reports: Counter, ended: Counter
+        self,
+        db: Database,
+        bus: Bus,
+        usage: UsageMeter,
+        *,
+        wake: Callable[[], None],
+        reports: Counter,
+        ended: Counter,
     ) -> None:
         """Make one.
 
         Args:
             db: where the history is.
             bus: where subscribers are nudged.
+            usage: what users have used.
             wake: called when something new is in the outbox.
             reports: counts reports by what became of them.
             ended: counts jobs that ended.
         """
         self._db = db
         self._bus = bus
+        self._usage = usage
         self._wake = wake
         self._reports = reports
         self._ended = ended
@@ -99,6 +110,8 @@ class WorkProjection:
                 await settled(one.delivery.ack(is_confirmed=False))
         for outcome, count in tally.outcomes.items():
             self._reports.add(count, {"outcome": outcome})
+        if tally.compute_s:
+            self._usage.record(tally.user_id, UsageRecord(compute_s=tally.compute_s))
         if tally.events:
             if tally.state.is_final:
                 self._ended.add(1, {"state": tally.state.value})

@@ -77,6 +77,8 @@ class WorkTally(msgspec.Struct, kw_only=True):
     dataset_id: UUID | None = None
     error_code: str | None = None
     error_message: str | None = None
+    #: CPU or device seconds of the reports that counted.
+    compute_s: float = 0.0
     #: How many reports had each outcome.
     outcomes: Counter[Outcome] = msgspec.field(default_factory=Counter)
     #: Rows the history gains, in order.
@@ -94,6 +96,7 @@ class WorkTally(msgspec.Struct, kw_only=True):
         outcome = self._judge(report)
         if outcome == "counted":
             self.last_number = report.number
+            self.compute_s += _sensible(report.compute_s)
             self._count(report)
         self.outcomes[outcome] += 1
         return outcome
@@ -221,6 +224,10 @@ def _shown(report: SamplesGenerated | TrainingWarned) -> SamplesShown | WarningG
         object_key=report.object_key,
         byte_size=report.byte_size,
     )
+
+
+def _sensible(seconds: float) -> float:
+    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
 
 
 def _fitting(number: int) -> int:

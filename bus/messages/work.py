@@ -198,6 +198,8 @@ class WorkReport(Event, frozen=True, kw_only=True):
     job_id: str
     attempt: int
     number: int
+    #: CPU or device seconds spent since the report before.
+    compute_s: float = 0.0
 
 
 class TrainingProgressed(WorkReport, frozen=True, kw_only=True, tag="work.training_progressed.v1"):

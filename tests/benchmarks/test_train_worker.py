@@ -24,7 +24,7 @@ from tests.benchmarks.measuring import surroundings
 from tests.support.lanes import LaneServer
 from tests.workers.train.service.processes import running_worker, stand_in_script
 from tests.workers.train.service.rig import RunningWorker, child_pids, training
-from workers.train.service.watching import computed
+from workers.train.service.proc import computed
 
 pytestmark = pytest.mark.bench
 

@@ -1,6 +1,7 @@
 """What workers of the lanes report becomes history, data sets, models and files, exactly once."""
 
 import asyncio
+import math
 import random
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,7 @@ from server.database import Database
 from server.dataset_facts import dataset_record
 from server.ids import model_id_of, new_id
 from server.lane_rows import DATASET
-from server.records import JobState
+from server.records import JobState, UsageRecord
 from server.training_records import DatasetRecord, DatasetStatus
 from tests.support.jobs import Replica, Worker
 from tests.support.training_jobs import (
@@ -137,6 +138,22 @@ async def test_reports_become_history_a_training_and_a_model(
     assert row["last_seq"] == len(kinds) == 43
     assert 40 == replica.counted.total("towhee.job.reports", outcome="counted")
     assert 1 == replica.counted.total("towhee.job.ended", state="SUCCEEDED")
+
+
+async def test_what_a_training_computes_is_used_by_its_owner_once(
+    replica: Replica, trainer: LaneWorker, owner: Principal, dataset: DatasetRow
+) -> None:
+    job_id = await add_training(replica.db, owner, dataset)
+    reports = Reports.of(await trainer.claim(job_id))
+    spent = [2.5, math.nan, -1.0, 0.5]
+    costly = [
+        msgspec.structs.replace(reports.progress(number), compute_s=seconds)
+        for number, seconds in enumerate(spent, start=1)
+    ]
+    await trainer.publish(*costly, costly[0])
+    await replica.projection.step()
+
+    assert UsageRecord(compute_s=3.0) == await replica.usage.total(owner.user_id, None)
 
 
 async def test_a_gap_waits_and_what_comes_again_changes_nothing(

@@ -60,6 +60,10 @@ class Job(Protocol):
     async def leave(self, why: Why | None) -> Draft:
         """Keep what there is to keep after `work` has not come to its end; give a cancelled job's report."""
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds, of processors or GPUs, that were computed for it so far."""
+
     async def close(self) -> None:
         """Leave nothing behind."""
 
@@ -71,7 +75,9 @@ class Attempt:
         self._tools = tools
         self._claimed = claimed
         self._signals = signals
-        self._reporter = Reporter(tools.bus, tools.objects, claimed.job_id, claimed.attempt)
+        self._reporter = Reporter(
+            tools.bus, tools.objects, claimed.job_id, claimed.attempt, spent_s=lambda: self._job.spent_s
+        )
         self._job = self._make_job()
         self._doing: asyncio.Task[Draft] | None = None
         self._why: Why | None = None

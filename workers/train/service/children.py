@@ -17,6 +17,7 @@ from workers.surroundings import surroundings
 from workers.train.service.ends import NotStarted
 from workers.train.service.folders import Folders
 from workers.train.service.frames import Order, Plan, Ready, Told, pack, unpack_told
+from workers.train.service.metering import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +43,16 @@ _DATA = "TOWHEE_API_TRAINING_DATA"
 class Child:
     """One process with its folder."""
 
-    def __init__(self, process: Process, folder: Path) -> None:
+    def __init__(self, process: Process, folder: Path, *, processes: int = 1) -> None:
         if process.stdin is None or process.stdout is None:
             raise TypeError("a child without pipes")
         self._process = process
         self._input = process.stdin
         self._output = process.stdout
+        self._processes = processes
         self.folder = folder
         self.ready = Ready(device="cpu", samples=[])
+        self._meter: Meter | None = None
 
     @classmethod
     async def start(cls, plan: Plan, folder: Path) -> "Child":
@@ -72,7 +75,7 @@ class Child:
             # Ctrl-C is for the worker, which lets its children write checkpoints.
             start_new_session=True,
         )
-        child = cls(process, folder)
+        child = cls(process, folder, processes=plan.processes)
         try:
             async with asyncio.timeout(_START_S):
                 ready = await child.receive()
@@ -91,6 +94,16 @@ class Child:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def start_meter(self) -> Meter:
+        """Begin to count what it computes, since from now on it is for somebody."""
+        self._meter = Meter(self.pid, min(self._processes, self.ready.num_gpus))
+        return self._meter
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds that it has computed for its task, of processors or of GPUs."""
+        return 0.0 if self._meter is None else self._meter.spent_s
 
     @property
     def has_ended(self) -> bool:

@@ -55,6 +55,11 @@ class DataJob:
         del why
         return partial(WorkStopped, step=None)
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds that were computed for it."""
+        return 0.0 if self._child is None else self._child.spent_s
+
     async def close(self) -> None:
         """Leave nothing behind."""
         if self._child is not None:

@@ -54,12 +54,16 @@ class Reporter:
         job_id: str,
         attempt: int,
         *,
+        spent_s: Callable[[], float] = float,
         progress_every_s: float = _PROGRESS_EVERY_S,
     ) -> None:
+        """``spent_s`` tells how many seconds the attempt has computed so far: each report has its share."""
         self._bus = bus
         self._objects = objects
         self._job_id = job_id
         self._attempt = attempt
+        self._spent_s = spent_s
+        self._reported_s = 0.0
         self._progress_every_s = progress_every_s
         self._loop = asyncio.get_running_loop()
         self._entries: deque[_Entry] = deque()
@@ -166,12 +170,15 @@ class Reporter:
         number = self.num_stored + 1
         common = {"job_id": self._job_id, "attempt": self._attempt, "number": number}
         attached = entry.attached
-        if attached is None:
-            return entry.draft(**common)
-        key = f"jobs/{self._job_id}/samples/{self._attempt}-{number}{attached.suffix}"
-        stored = await self._objects.put_file(key, attached.path)
-        attached.path.unlink(missing_ok=True)
-        return entry.draft(**common, object_key=key, byte_size=stored.byte_size)
+        if attached is not None:
+            key = f"jobs/{self._job_id}/samples/{self._attempt}-{number}{attached.suffix}"
+            stored = await self._objects.put_file(key, attached.path)
+            attached.path.unlink(missing_ok=True)
+            common |= {"object_key": key, "byte_size": stored.byte_size}
+        # From here on it is published, however often that takes.
+        spent_s = self._spent_s()
+        compute_s, self._reported_s = spent_s - self._reported_s, spent_s
+        return entry.draft(**common, compute_s=compute_s)
 
     async def _publish(self, report: WorkReport) -> None:
         """Publish a report until it is stored: under the same message id it is stored once."""

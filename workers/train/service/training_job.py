@@ -99,6 +99,11 @@ class TrainingJob:
         await self._uploads.drain(within_s=upload_s.get(why, 0.0))
         return partial(WorkStopped, step=self._progress.step)
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds that were computed for it."""
+        return 0.0 if self._child is None else self._child.spent_s
+
     async def close(self) -> None:
         """Leave nothing behind."""
         if self._killing is not None:

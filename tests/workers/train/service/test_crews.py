@@ -25,7 +25,7 @@ from bus.objects import ObjectStore
 from tests.support.lanes import LaneServer, OpenJob
 from tests.support.processes import is_running, until
 from tests.workers.train.service.rig import Workers, child_pids, training, weights
-from workers.train.service.watching import family
+from workers.train.service.proc import family
 
 JOB = "job-1"
 

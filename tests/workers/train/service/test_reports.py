@@ -125,6 +125,21 @@ def test_reports_have_numbers_without_a_gap_when_publishes_fail(
     asyncio.run(check())
 
 
+async def test_each_report_has_its_share_of_what_the_attempt_has_computed(
+    bus: MemoryBus, objects: ObjectStore
+) -> None:
+    spent = iter([0.0, 1.5, 1.5, 4.0])
+    reporter = Reporter(bus, objects, JOB, 2, spent_s=lambda: next(spent))
+    reporter.start()
+    for step in range(3):
+        reporter.add(warning(step))
+
+    await reporter.finish(warning(1000))
+    await reporter.close()
+
+    assert [0.0, 1.5, 0.0, 2.5] == [report.compute_s for report in await stored(bus)]
+
+
 async def test_while_the_bus_is_away_progress_shrinks_to_the_newest_and_all_else_waits(
     bus: Refusing, objects: ObjectStore
 ) -> None:

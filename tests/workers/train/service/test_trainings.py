@@ -44,6 +44,8 @@ async def test_a_token_becomes_a_model(
     progress = [report for report in job.reports if isinstance(report, TrainingProgressed)]
     assert (1, 60, 60) == (progress[0].step, progress[-1].step, progress[0].total_steps)
     assert {"epoch_loss", "eval_epoch_metric"} <= progress[-1].metrics.keys()
+    # Sixty steps take some time, and hardly a minute.
+    assert 0 < sum(report.compute_s for report in job.reports) < 60
     (sample,) = [report for report in job.reports if isinstance(report, SamplesGenerated)]
     assert (f"jobs/{JOB}/samples/1-{sample.number}.txt", "text/plain") == (
         sample.object_key,

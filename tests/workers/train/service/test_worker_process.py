@@ -19,7 +19,7 @@ from tests.support.script import Script
 from tests.support.waiting import until_true
 from tests.workers.train.service.processes import SECRET, running_worker, stand_in_script
 from tests.workers.train.service.rig import child_pids, training, undisturbed_weights, weights
-from workers.train.service.watching import family
+from workers.train.service.proc import family
 
 ROOT = Path(__file__).parents[4]
 #: Loading torch takes seconds, more on a busy machine.
