@@ -78,7 +78,7 @@ async def lock_job_rows(db: Database, job_ids: Collection[str]) -> list[dict[str
     """
     ids = [parsed for parsed in map(parse_job_id, job_ids) if parsed is not None]
     return await db.fetch(
-        "SELECT id, user_id, attempt, state, last_seq FROM jobs"
+        "SELECT id, user_id, kind, attempt, state, last_seq FROM jobs"
         " WHERE id = ANY({}::uuid[]) ORDER BY id FOR UPDATE",
         ids,
     )

@@ -6,7 +6,7 @@ from uuid import UUID
 from bus.messages import ItemsEmbedded
 from server.database import Database
 from server.job_payloads import chunk_key, encode_payload, kind_of
-from server.job_rows import lock_job_rows
+from server.job_rows import EMBEDDING, lock_job_rows
 from server.job_tally import JobTally, Report
 from server.records import JobState
 
@@ -29,8 +29,8 @@ WHERE jobs.id = new.id
 
 
 async def lock_jobs(db: Database, job_ids: Collection[str]) -> dict[str, JobTally]:
-    """Lock the rows of these jobs, always in the same order, and return those there are."""
-    rows = await lock_job_rows(db, job_ids)
+    """Lock the rows of these jobs, always in the same order, and return those that embed."""
+    rows = [row for row in await lock_job_rows(db, job_ids) if row.pop("kind") == EMBEDDING]
     counts = await db.fetch(
         "SELECT job_id, item_count, chunk_size, dimension, completed_count, failed_count"
         " FROM embedding_jobs WHERE job_id = ANY({}::uuid[])",

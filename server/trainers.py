@@ -55,11 +55,6 @@ class Trainers:
         """Pools that some worker serves, in order."""
         return sorted({announced.pool for announced in self._live()})
 
-    @property
-    def devices(self) -> list[str]:
-        """What the workers train on, in order, one a worker."""
-        return sorted(announced.device for announced in self._live())
-
     def is_available(self, pool: str) -> bool:
         """Whether some worker serves the pool now."""
         return pool in self.pools()

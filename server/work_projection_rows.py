@@ -65,8 +65,7 @@ async def lock_work(db: Database, job_ids: Collection[str]) -> dict[str, WorkTal
     """Lock the rows of these jobs, always in the same order, and return those that are in a lane."""
     rows = await lock_job_rows(db, job_ids)
     lanes = await db.fetch(
-        "SELECT lane_jobs.job_id, jobs.kind, last_number, datasets.id AS dataset_id"
-        " FROM lane_jobs JOIN jobs ON jobs.id = lane_jobs.job_id"
+        "SELECT lane_jobs.job_id, last_number, datasets.id AS dataset_id FROM lane_jobs"
         " LEFT JOIN datasets ON datasets.job_id = lane_jobs.job_id"
         " WHERE lane_jobs.job_id = ANY({}::uuid[])",
         [row["id"] for row in rows],

@@ -14,6 +14,7 @@ from bus.messages import (
     AutoencoderParameters,
     Checkpoint,
     GanParameters,
+    JobAttemptFailed,
     SemiSupervisedParameters,
     StoredFiles,
     TrainerParameters,
@@ -239,11 +240,12 @@ async def test_embedding_jobs_and_trainings_share_a_window(
     await trainer.publish(reports.progress(1))
     await worker.finish(claimed)
     await trainer.publish(reports.failed(2), Reports(new_id()).progress(1), Reports(job.id).progress(1))
+    await worker.publish(JobAttemptFailed(job_id=str(training), attempt=1, code="INTERNAL", message=""))
 
     await replica.projection.step()
 
     assert {job.id: "SUCCEEDED", training: "FAILED"}.items() <= (await states(replica.db)).items()
-    assert 2 == replica.counted.total("towhee.job.reports", outcome="unknown")
+    assert 3 == replica.counted.total("towhee.job.reports", outcome="unknown")
 
 
 @pytest.mark.parametrize("was_cancelled", [False, True])

@@ -58,13 +58,12 @@ async def test_a_server_that_starts_asks_every_train_worker_and_hears_it(bus: Me
     await trainers.close()
 
 
-async def test_samples_pools_and_devices_are_those_of_all_workers(trainers: Trainers) -> None:
+async def test_samples_and_pools_are_those_of_all_workers(trainers: Trainers) -> None:
     for announced in (FIRST, SECOND):
         await trainers._hear(announced)
 
     assert ["cifar10", "digits", "names"] == trainers.samples()
     assert ["big", "default"] == trainers.pools()
-    assert ["cpu", "cuda"] == trainers.devices
     assert trainers.is_available("big")
     assert not trainers.is_available("small")
 
