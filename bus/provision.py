@@ -12,6 +12,8 @@ from bus.jetstream import ApiRefused, call
 
 #: "stream not found" and "consumer not found".
 _NOT_FOUND = frozenset({10059, 10014})
+#: "No suitable peers for placement": a cluster that has elected a leader, and whose last node is on its way.
+_NO_PEERS = 10005
 #: A server that has just started, or elects a leader, answers later.
 _PATIENCE_S = 20.0
 _PAUSE_S = 0.1
@@ -95,8 +97,9 @@ async def _ask(connection: Connection, operation: str, body: Mapping[str, Any]) 
             return await call(
                 connection, operation, body, timeout_s=max(0.1, min(_ATTEMPT_S, deadline - loop.time()))
             )
-        except BusUnavailable:
-            if loop.time() + _PAUSE_S >= deadline:
+        except (BusUnavailable, ApiRefused) as error:
+            may_pass = isinstance(error, BusUnavailable) or error.err_code == _NO_PEERS
+            if not may_pass or loop.time() + _PAUSE_S >= deadline:
                 raise
         await asyncio.sleep(_PAUSE_S)
 
