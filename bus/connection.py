@@ -196,7 +196,8 @@ class Connection:
         if self._connected.is_set():
             return True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._connected.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
         return self._connected.is_set()
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -213,10 +214,12 @@ class Connection:
         with suppress(*TRANSIENT):
             # A server that does not answer this would not let us drain either.
             await self.round_trip(CONNECT_S)
-            await asyncio.wait_for(self._client.drain(), DRAIN_S)
+            async with asyncio.timeout(DRAIN_S):
+                await self._client.drain()
         # Without a server what is still buffered cannot be sent; uvloop calls that a RuntimeError.
         with suppress(*TRANSIENT, RuntimeError):
-            await asyncio.wait_for(self._client.close(), DRAIN_S)
+            async with asyncio.timeout(DRAIN_S):
+                await self._client.close()
         self._connected.clear()
         await self._tasks.cancel()
 

@@ -150,7 +150,8 @@ class MemoryBus:
             if not self._spread(question):
                 raise NobodyThere(f"{subject}: nobody is there")
             try:
-                raw = await asyncio.wait_for(question.answer, timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    raw = await question.answer
             except TimeoutError as error:
                 raise AnswerLate(f"{subject}: no answer within {timeout_s:g} s") from error
             if raw is None:

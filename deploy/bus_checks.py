@@ -169,7 +169,8 @@ class BusChecks:
         following = await bus.follow(subject, hear)
         await bus.tell(*ask)
         with suppress(TimeoutError):
-            await asyncio.wait_for(is_enough.wait(), _LISTEN_S)
+            async with asyncio.timeout(_LISTEN_S):
+                await is_enough.wait()
         await following.close()
 
     async def _compare(self, topology: Topology) -> None:

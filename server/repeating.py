@@ -70,4 +70,5 @@ class Repeating:
                 pause_s = self._retry_s
             if not self._is_closing:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await self._woken.wait()

@@ -74,7 +74,8 @@ class Child:
             with suppress(ProcessLookupError):
                 self._process.send_signal(stop_signal)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), grace_s)
+                async with asyncio.timeout(grace_s):
+                    await self._process.wait()
         # Also after a clean end: what the child itself started may still be there.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -124,7 +124,8 @@ class LocalNats:
         except OSError:
             return False
         try:
-            greeting = await asyncio.wait_for(reader.readline(), GREETING_S)
+            async with asyncio.timeout(GREETING_S):
+                greeting = await reader.readline()
         except (OSError, TimeoutError):
             return False
         finally:

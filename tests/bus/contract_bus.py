@@ -509,6 +509,24 @@ class AskAndAnswer:
         assert REFUSED == await bench.bus.ask(subjects.JOB_CLAIM, CLAIM, timeout_s=SOON_S)
         assert [CLAIM] == heard
 
+    async def test_whoever_is_cancelled_as_the_answer_comes_is_cancelled(self, bench: Bench) -> None:
+        """At whichever turn of the loop: a loop that asks again and again would never end."""
+
+        async def answer(_: Message) -> Message:
+            return REFUSED
+
+        await bench.bus.answer(subjects.JOB_CLAIM, answer, group=subjects.SERVERS)
+        for turns in range(20):
+            asking = asyncio.create_task(bench.bus.ask(subjects.JOB_CLAIM, CLAIM, timeout_s=SOON_S))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            was_answered = asking.done()
+
+            asking.cancel()
+
+            await asyncio.wait({asking})
+            assert was_answered or asking.cancelled(), f"after {turns} turns"
+
     async def test_a_question_goes_to_one_member_of_the_group(self, bench: Bench) -> None:
         heard: list[int] = []
         for member in range(3):

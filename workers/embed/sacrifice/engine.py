@@ -120,7 +120,8 @@ class _Child:
         if self._process.returncode is None:
             # One whose pipe has ended is ending; let it say how.
             try:
-                await asyncio.wait_for(self._process.wait(), 0.2)
+                async with asyncio.timeout(0.2):
+                    await self._process.wait()
             except TimeoutError:
                 self.kill()
         code = await self._process.wait()

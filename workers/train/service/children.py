@@ -146,7 +146,8 @@ class Child:
         if self._process.returncode is None:
             # One whose pipe has ended is ending; let it say how.
             try:
-                await asyncio.wait_for(self._process.wait(), 0.5)
+                async with asyncio.timeout(0.5):
+                    await self._process.wait()
             except TimeoutError:
                 self.kill()
         code = await self._process.wait()
@@ -160,8 +161,9 @@ class Child:
     async def clear(self) -> None:
         """Make sure that it has ended, with all its processes, and remove its folder."""
         self.kill()
-        await self._process.wait()
+        # First: one whose pipe is full counts as not yet ended.
         await self._see_the_last_go()
+        await self._process.wait()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _see_the_last_go(self) -> None:
