@@ -196,8 +196,7 @@ class Connection:
         if self._connected.is_set():
             return True
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._connected.wait()
+            await asyncio.wait_for(self._connected.wait(), timeout_s)  # noqa: TID251
         return self._connected.is_set()
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -214,12 +213,10 @@ class Connection:
         with suppress(*TRANSIENT):
             # A server that does not answer this would not let us drain either.
             await self.round_trip(CONNECT_S)
-            async with asyncio.timeout(DRAIN_S):
-                await self._client.drain()
+            await asyncio.wait_for(self._client.drain(), DRAIN_S)  # noqa: TID251
         # Without a server what is still buffered cannot be sent; uvloop calls that a RuntimeError.
         with suppress(*TRANSIENT, RuntimeError):
-            async with asyncio.timeout(DRAIN_S):
-                await self._client.close()
+            await asyncio.wait_for(self._client.close(), DRAIN_S)  # noqa: TID251
         self._connected.clear()
         await self._tasks.cancel()
 

@@ -220,7 +220,6 @@ class NatsPuller:
                 self._connection.off_reconnect(self._on_reconnect)
                 await self._connection.unlisten(channel)
         with suppress(TimeoutError):
-            # In a turn of its own, after which what arrives meanwhile is in hand.
             await asyncio.wait_for(self._tasks.join(), CLOSE_S)  # noqa: TID251
         await self._tasks.cancel()
         if self.num_handed_back:
