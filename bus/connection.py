@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bus.channel import TRANSIENT, Channel, Receive
 from bus.errors import BusError, BusUnavailable, NotPermitted
+from bus.ordered_client import OrderedClient
 from bus.pending import Pending, retrieve
 from bus.tasks import Tasks
 
@@ -49,7 +49,7 @@ class Connection:
         self._url = url
         self._name = name
         self._credentials = credentials
-        self._client = Client()
+        self._client = OrderedClient()
         self._channels: set[Channel] = set()
         self._pending = Pending(self._client.new_inbox())
         self._connected = asyncio.Event()
@@ -196,7 +196,8 @@ class Connection:
         if self._connected.is_set():
             return True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._connected.wait(), timeout_s)  # noqa: TID251
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
         return self._connected.is_set()
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -213,17 +214,19 @@ class Connection:
         with suppress(*TRANSIENT):
             # A server that does not answer this would not let us drain either.
             await self.round_trip(CONNECT_S)
-            await asyncio.wait_for(self._client.drain(), DRAIN_S)  # noqa: TID251
+            async with asyncio.timeout(DRAIN_S):
+                await self._client.drain()
         # Without a server what is still buffered cannot be sent; uvloop calls that a RuntimeError.
         with suppress(*TRANSIENT, RuntimeError):
-            await asyncio.wait_for(self._client.close(), DRAIN_S)  # noqa: TID251
+            async with asyncio.timeout(DRAIN_S):
+                await self._client.close()
         self._connected.clear()
         await self._tasks.cancel()
 
     async def _connect(self, patience_s: float) -> None:
         if self._credentials is not None:
             _check_credentials(self._credentials)
-        client = Client()
+        client = OrderedClient()
         self._refused.clear()
 
         async def on_closed() -> None:

@@ -220,7 +220,8 @@ class NatsPuller:
                 self._connection.off_reconnect(self._on_reconnect)
                 await self._connection.unlisten(channel)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._tasks.join(), CLOSE_S)  # noqa: TID251
+            async with asyncio.timeout(CLOSE_S):
+                await self._tasks.join()
         await self._tasks.cancel()
         if self.num_handed_back:
             _log.info("%s: %d deliveries were handed back", self._consumer, self.num_handed_back)
