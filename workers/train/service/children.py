@@ -150,7 +150,7 @@ class Child:
                     await self._process.wait()
             except TimeoutError:
                 self.kill()
-        code = await self._process.wait()
+        code = await self._end()
         return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     @property
@@ -161,19 +161,20 @@ class Child:
     async def clear(self) -> None:
         """Make sure that it has ended, with all its processes, and remove its folder."""
         self.kill()
-        # First: one whose pipe is full counts as not yet ended.
-        await self._see_the_last_go()
-        await self._process.wait()
+        await self._end()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
-    async def _see_the_last_go(self) -> None:
-        """The pipe is at its end when nobody is left that could write to it."""
+    async def _end(self) -> int:
+        """Wait for the end of one that is ending, and of all that it has started; give its code."""
         try:
+            # The pipe is at its end when nobody is left that could write to it, and has to be read to that:
+            # asyncio waits for it as well, and for ever while it is full.
             async with asyncio.timeout(_GONE_S):
                 while await self._output.read(_READ_BYTES):
                     continue
         except TimeoutError:
             logger.warning("something that the process %d has started is still there", self.pid)
+        return await self._process.wait()
 
 
 class Nursery:

@@ -45,6 +45,16 @@ def _rank(pid: int) -> int:
     return next(int(entry.partition(b"=")[2]) for entry in environ if entry.startswith(b"LOCAL_RANK="))
 
 
+async def train_on(
+    objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path, **options: float
+) -> OpenJob:
+    """Have two processes train, for as long as the test takes."""
+    await workers.start(processes=2, **options)
+    job = await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=100_000))
+    await server.wait_for(JOB, TrainingProgressed)
+    return job
+
+
 async def test_two_processes_share_each_batch_and_make_one_model(
     objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:
@@ -90,9 +100,8 @@ async def test_whichever_process_is_killed_the_rest_goes_with_it_and_the_end_is_
 async def test_a_cancelled_training_stops_within_a_second_with_a_checkpoint_of_all(
     bus: MemoryBus, objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:
-    await workers.start(processes=2, checkpoint_every_s=1000.0, heartbeat_every_s=30.0)
-    job = await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=100_000))
-    await server.wait_for(JOB, TrainingProgressed)
+    options = {"checkpoint_every_s": 1000.0, "heartbeat_every_s": 30.0}
+    job = await train_on(objects, server, workers, tmp_path, **options)
     pids = crew()
 
     began = asyncio.get_running_loop().time()
@@ -132,9 +141,7 @@ async def test_a_batch_that_can_not_be_shared_is_one_process_s(
 async def test_data_sets_are_looked_at_beside_a_crew(
     objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:
-    await workers.start(processes=2)
-    await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=100_000))
-    await server.wait_for(JOB, TrainingProgressed)
+    await train_on(objects, server, workers, tmp_path)
 
     sample = ValidationWork(dataset_id="dataset-2", name="digits", source=SampleSource(name="digits"))
     await server.open("job-2", sample)
@@ -145,9 +152,7 @@ async def test_data_sets_are_looked_at_beside_a_crew(
 async def test_a_crew_listens_on_loopback_only(
     objects: ObjectStore, server: LaneServer, workers: Workers, tmp_path: Path
 ) -> None:
-    await workers.start(processes=2)
-    await server.open(JOB, await training(objects, tmp_path, "slow", max_steps=100_000))
-    await server.wait_for(JOB, TrainingProgressed)
+    await train_on(objects, server, workers, tmp_path)
     (torchrun,) = child_pids(os.getpid())
 
     addresses = [address for pid in family(torchrun) for address in listening(pid)]
